@@ -1,0 +1,177 @@
+"""The values that travel along the data path. All are frozen; arrays in them are never written again.
+
+Shapes are ``(n_samples, n_channels)``. Times are seconds of stream time (LSL ``local_clock()`` of the
+engine's host) unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+TimeArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What a source knows about its stream.
+
+    Parameters
+    ----------
+    name
+        Name of the stream or file.
+    sfreq
+        Nominal sampling rate in Hz.
+    channels
+        Labels of the selected channels, in the order in which they are delivered.
+    units
+        Unit of each channel as written in the stream's description, ``""`` where none is.
+    source_id
+        Identifier of the device, if the stream has one.
+    wall_t0_s, speed
+        How stamps map to the wall clock: a stamp `t` was due at ``wall_t0_s + (t - wall_t0_s) / speed``.
+        A live rig has speed 1, for which the map is the identity. A replay announces its own speed.
+    """
+
+    name: str
+    sfreq: float
+    channels: tuple[str, ...]
+    units: tuple[str, ...]
+    source_id: str = ""
+    wall_t0_s: float = 0.0
+    speed: float = 1.0
+
+    def wall_time_s(self, stamp_s: float) -> float:
+        """Wall-clock time at which the sample stamped `stamp_s` was due."""
+        return self.wall_t0_s + (stamp_s - self.wall_t0_s) / self.speed
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Samples as they arrived. Its size carries no meaning.
+
+    Parameters
+    ----------
+    data
+        ``(n_samples, n_channels)`` float32, in the unit of the stream.
+    stamps_s
+        ``(n_samples,)`` float64, device time stamps as sent, not corrected.
+    clock_offset_s
+        Measured offset that maps device stamps to stream time: ``stream time = stamp + offset``.
+    received_s
+        Wall time (``local_clock``) at which the chunk was in this process.
+    """
+
+    data: FloatArray
+    stamps_s: TimeArray
+    clock_offset_s: float
+    received_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of samples with no loss inside, placed on the absolute index.
+
+    ``data[i]`` has absolute index ``start + i`` and stream time ``stamps_s[i]`` (offset-corrected).
+    """
+
+    start: int
+    data: FloatArray
+    stamps_s: TimeArray
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Samples that are missing or must not be used.
+
+    The samples ``start … start + n_samples - 1`` are absent. `n_samples` may be 0: a discontinuity
+    without a known length (a clock jump). Whatever is scored next starts from a fresh state.
+    """
+
+    start: int
+    n_samples: int
+    t_s: float
+    reason: str
+
+
+PosteriorKind = Literal["provisional", "final"]
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """What the model says about one epoch.
+
+    Parameters
+    ----------
+    start, stop
+        Absolute sample indices of the epoch described, ``[start, stop)``.
+    t_start_s, t_stop_s
+        Stream times of the two.
+    probs
+        One probability per label; empty when there is no model output.
+    state
+        The most probable label, or ``"UNKNOWN"``.
+    valid
+        False for every output that must not trigger: before the receptive field is full, after a gap,
+        on bad input, after a non-finite activation.
+    reason
+        Why the output is not valid; empty when it is.
+    kind
+        ``"provisional"`` at lag 0 of a look-ahead model, otherwise ``"final"``.
+    lag_s
+        Algorithmic lag: stream time of the newest sample used minus the end of the epoch.
+    """
+
+    start: int
+    stop: int
+    t_start_s: float
+    t_stop_s: float
+    probs: tuple[float, ...]
+    state: str
+    valid: bool
+    reason: str = ""
+    kind: PosteriorKind = "final"
+    lag_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An order to a rig. Acknowledged, with an identity and an expiry; never broadcast.
+
+    Parameters
+    ----------
+    command_id
+        Unique within a run.
+    action
+        ``"on"`` or ``"off"``.
+    t_s
+        Stream time of the end of the epoch that caused it.
+    issued_s, expires_s
+        Wall times of issue and of the moment after which a rig must refuse it.
+    duration_s
+        On-time after which the rig switches itself off.
+    reason
+        Why, in words, for the record.
+    """
+
+    command_id: int
+    action: Literal["on", "off"]
+    t_s: float
+    issued_s: float
+    expires_s: float
+    duration_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """A rig's answer to a command: what it did, and when by its own clock."""
+
+    command_id: int
+    accepted: bool
+    rig_time_s: float
+    detail: str = ""
