@@ -1,0 +1,279 @@
+"""A bundle: one ``.safetensors`` file that holds everything inference needs.
+
+Weights, network arguments, preprocessing chain, labels, rate, channels, golden vectors and provenance. The
+header carries a SHA-256 over all of it, and the golden vectors are scored again when a bundle is loaded, so a
+truncated, altered or differently computing bundle is refused before it scores anything. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from streamscore import plugins
+from streamscore.errors import BundleCorruptError, BundleError, BundleMismatchError, ConfigError
+from streamscore.labels import vocabulary
+from streamscore.models.base import ScoringModel
+from streamscore.preprocess.base import Chain
+from streamscore.types import StreamInfo
+
+FORMAT = "streamscore-bundle"
+FORMAT_VERSION = 1
+#: Largest difference of a golden probability that a different CPU or library may produce.
+GOLDEN_TOLERANCE = 1e-4
+#: Name of the bundle that is used when none is given.
+DEFAULT_BUNDLE = "tinysleepnet-ucddb"
+
+
+class Spec(BaseModel):
+    """What a bundle says about itself.
+
+    Parameters
+    ----------
+    model, model_args
+        Network kind (a file of ``streamscore/models``) and its arguments.
+    preprocess
+        Description of the chain, see :class:`streamscore.preprocess.base.Chain`.
+    vocabulary
+        Name of the label vocabulary; the order of the classes is its order.
+    sfreq
+        Sampling rate in Hz that a rig must deliver.
+    channels
+        Input names in order, such as ``("EEG",)``.
+    unit
+        Unit that a rig must deliver, or ``"any"`` when the chain removes the scale.
+    hop_s
+        Default time between outputs.
+    provenance, card
+        Who trained it, on what, with which figures; the model card is Markdown text.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    model: str
+    model_args: dict[str, Any]
+    preprocess: tuple[dict[str, Any], ...]
+    vocabulary: str
+    sfreq: float = Field(gt=0)
+    channels: tuple[str, ...] = Field(min_length=1)
+    unit: Literal["uV", "V", "mV", "any"] = "any"
+    hop_s: float = Field(1.0, gt=0)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    card: str = ""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of the probabilities."""
+        return vocabulary(self.vocabulary)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle.
+
+    Parameters
+    ----------
+    spec
+        What it says about itself.
+    model
+        The network with its weights, in evaluation mode.
+    sha256
+        Hash of the content, quoted in every event.
+    """
+
+    spec: Spec
+    model: ScoringModel
+    sha256: str
+
+    def chain(self) -> Chain:
+        """Return a fresh preprocessing chain."""
+        return Chain(self.spec.preprocess, self.spec.sfreq, len(self.spec.channels))
+
+    def differences(self, info: StreamInfo) -> list[tuple[str, str, str, bool]]:
+        """Compare a stream with what the network was trained for.
+
+        Returns
+        -------
+        list of (property, expected, got, fits)
+        """
+        spec = self.spec
+        rows = [
+            ("rate (Hz)", f"{spec.sfreq:g}", f"{info.sfreq:g}", abs(info.sfreq - spec.sfreq) <= 1e-6 * spec.sfreq),
+            ("channels", " ".join(spec.channels), " ".join(info.channels), info.channels == spec.channels),
+        ]
+        for channel, unit in zip(info.channels, info.units, strict=True):
+            fits = spec.unit == "any" or normalise_unit(unit) == spec.unit
+            rows.append((f"unit of {channel}", spec.unit, unit or "not stated", fits))
+        return rows
+
+    def check(self, info: StreamInfo) -> None:
+        """Refuse a stream that differs.
+
+        Raises
+        ------
+        BundleMismatchError
+            Naming each property that differs.
+        """
+        wrong = [f"{name}: expected {want}, got {got}" for name, want, got, fits in self.differences(info) if not fits]
+        if wrong:
+            raise BundleMismatchError(
+                f"bundle {self.spec.name!r} does not fit stream {info.name!r}: {'; '.join(wrong)}. "
+                "Select the right stream or map its channels in the rig file (source.channels), or use a "
+                "bundle trained for this rig"
+            )
+
+
+def normalise_unit(unit: str) -> str:
+    """Spell the units that amplifiers use for volts in one way."""
+    key = unit.strip().lower().replace("µ", "u").replace("μ", "u")
+    return {"uv": "uV", "microvolt": "uV", "microvolts": "uV", "mv": "mV", "millivolts": "mV", "v": "V",
+            "volt": "V", "volts": "V"}.get(key, unit.strip())  # fmt: skip
+
+
+def _content_hash(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _build_model(spec: Spec) -> ScoringModel:
+    try:
+        module = plugins.load("models", spec.model)
+        model: ScoringModel = module.build(module.Config(**spec.model_args))
+    except (ConfigError, ValidationError, TypeError) as error:
+        raise BundleError(f"bundle {spec.name!r}: network {spec.model!r} cannot be built: {error}") from error
+    if model.n_classes != len(spec.labels) or model.n_channels != len(spec.channels):
+        raise BundleError(
+            f"bundle {spec.name!r}: network has {model.n_channels} channels and {model.n_classes} classes, "
+            f"but the bundle lists {len(spec.channels)} and {len(spec.labels)}"
+        )
+    return model.eval()
+
+
+def _golden_probs(model: ScoringModel, x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        logits, _ = model(x, model.initial_state(x.shape[0]))
+    return torch.softmax(logits, dim=-1)
+
+
+def save_bundle(path: Path, spec: Spec, model: ScoringModel) -> str:
+    """Write a bundle and return its hash.
+
+    Two steps of seeded noise and the probabilities that the network gives for them are stored as golden
+    vectors.
+    """
+    model = model.eval()
+    rng = np.random.default_rng(0)
+    shape = (1, model.n_channels, 2 * model.timing.step_samples)
+    golden_x = torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
+    tensors = {f"model.{name}": value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    tensors["golden.x"] = golden_x
+    tensors["golden.probs"] = _golden_probs(model, golden_x)
+    header = {"format": FORMAT, "version": FORMAT_VERSION, "spec": spec.model_dump(mode="json")}
+    sha256 = _content_hash(header, tensors)
+    metadata = {"streamscore": json.dumps({**header, "sha256": sha256})}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(save_tensors(tensors, metadata))
+    return sha256
+
+
+def find_bundle(name: str | Path) -> Path:
+    """Return the path of a bundle file, or of a bundle that ships with the package.
+
+    Raises
+    ------
+    BundleError
+        If there is neither; lists the bundles that ship.
+    """
+    if str(name) == "default":
+        name = DEFAULT_BUNDLE
+    path = Path(name)
+    if path.is_file():
+        return path
+    folder = Path(str(resources.files("streamscore"))) / "bundles"
+    packaged = folder / f"{name}.safetensors"
+    if packaged.is_file():
+        return packaged
+    shipped = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors")))
+    raise BundleError(f"no bundle {str(name)!r}: neither a file nor one of those that ship ({shipped})")
+
+
+def _read_header(path: Path, content: bytes) -> dict[str, Any]:
+    """Parse the metadata of a safetensors file: 8 bytes of header length, then JSON."""
+    try:
+        size = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + size])["__metadata__"]["streamscore"]
+        header: dict[str, Any] = json.loads(metadata)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleCorruptError(
+            f"{path}: not a streamscore bundle, or truncated ({len(content)} bytes); copy it again"
+        ) from error
+    if header.get("format") != FORMAT or header.get("version") != FORMAT_VERSION:
+        raise BundleCorruptError(
+            f"{path}: format {header.get('format')!r} version {header.get('version')!r}; this streamscore reads "
+            f"{FORMAT!r} version {FORMAT_VERSION}. Install the streamscore that wrote it, or export it again"
+        )
+    return header
+
+
+def load_bundle(name: str | Path = "default") -> Bundle:
+    """Load a bundle by path or by the name of one that ships.
+
+    Raises
+    ------
+    BundleCorruptError
+        If it is truncated, altered, of another version, or does not reproduce its golden vectors here.
+    BundleError
+        If it is absent or its network cannot be built.
+    """
+    path = find_bundle(name)
+    content = path.read_bytes()
+    header = _read_header(path, content)
+    try:
+        tensors = load_tensors(content)
+    except SafetensorError as error:
+        raise BundleCorruptError(f"{path}: damaged ({error}); copy it again") from error
+    sha256 = header.pop("sha256", "")
+    if _content_hash(header, tensors) != sha256:
+        raise BundleCorruptError(f"{path}: content does not match its SHA-256; it was altered. Copy it again")
+    try:
+        spec = Spec(**header["spec"])
+    except ValidationError as error:
+        raise BundleCorruptError(f"{path}: description does not fit this version: {error}") from error
+    model = _build_model(spec)
+    weights = {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise BundleError(f"{path}: weights do not fit network {spec.model!r}: {error}") from error
+    model.requires_grad_(False)
+    difference = float((_golden_probs(model, tensors["golden.x"]) - tensors["golden.probs"]).abs().max())
+    if not difference <= GOLDEN_TOLERANCE:
+        raise BundleCorruptError(
+            f"{path}: golden vectors differ by {difference:.1e} (tolerance {GOLDEN_TOLERANCE:.0e}); "
+            "this machine's torch computes something else. Do not use it"
+        )
+    return Bundle(spec, model, sha256)
+
+
+def shipped_bundles() -> Sequence[str]:
+    """Names of the bundles that ship with the package."""
+    folder = Path(str(resources.files("streamscore"))) / "bundles"
+    return sorted(p.stem for p in folder.glob("*.safetensors"))
