@@ -112,7 +112,12 @@ class Bundle:
         """
         spec = self.spec
         rows = [
-            ("rate (Hz)", f"{spec.sfreq:g}", f"{info.sfreq:g}", abs(info.sfreq - spec.sfreq) <= 1e-6 * spec.sfreq),
+            (
+                "rate (Hz)",
+                f"{spec.sfreq:g}",
+                f"{info.sfreq:g}",
+                abs(info.sfreq - spec.sfreq) <= 1e-6 * spec.sfreq,
+            ),
             ("channels", " ".join(spec.channels), " ".join(info.channels), info.channels == spec.channels),
         ]
         for channel, unit in zip(info.channels, info.units, strict=True):
@@ -128,7 +133,9 @@ class Bundle:
         BundleMismatchError
             Naming each property that differs.
         """
-        wrong = [f"{name}: expected {want}, got {got}" for name, want, got, fits in self.differences(info) if not fits]
+        wrong = [
+            f"{name}: expected {want}, got {got}" for name, want, got, fits in self.differences(info) if not fits
+        ]
         if wrong:
             raise BundleMismatchError(
                 f"bundle {self.spec.name!r} does not fit stream {info.name!r}: {'; '.join(wrong)}. "

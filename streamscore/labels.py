@@ -42,9 +42,7 @@ def vocabulary(name: str) -> tuple[str, ...]:
     try:
         return VOCABULARIES[name]
     except KeyError:
-        raise ConfigError(
-            f"unknown label vocabulary {name!r}; choose one of {', '.join(VOCABULARIES)}"
-        ) from None
+        raise ConfigError(f"unknown label vocabulary {name!r}; choose one of {', '.join(VOCABULARIES)}") from None
 
 
 def code_of(label: str, labels: tuple[str, ...]) -> int:
@@ -74,7 +72,6 @@ def check_states(states: Iterable[str], labels: tuple[str, ...]) -> frozenset[st
     unknown = sorted(wanted - set(labels))
     if unknown:
         raise ConfigError(
-            f"state {', '.join(map(repr, unknown))} is not scored by this bundle; "
-            f"choose from {', '.join(labels)}"
+            f"state {', '.join(map(repr, unknown))} is not scored by this bundle; choose from {', '.join(labels)}"
         )
     return wanted

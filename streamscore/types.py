@@ -6,6 +6,7 @@ engine's host) unless a name says otherwise.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,9 +33,11 @@ class StreamInfo:
         Unit of each channel as written in the stream's description, ``""`` where none is.
     source_id
         Identifier of the device, if the stream has one.
-    wall_t0_s, speed
-        How stamps map to the wall clock: a stamp `t` was due at ``wall_t0_s + (t - wall_t0_s) / speed``.
-        A live rig has speed 1, for which the map is the identity. A replay announces its own speed.
+    speed
+        Stream seconds per wall second. A live rig has 1. A replay announces its own. 0 says that stamps
+        tell nothing about when a sample was due (a file read as fast as possible).
+    wall_t0_s
+        For a replay, the time at which stamp and wall clock agreed.
     """
 
     name: str
@@ -42,11 +45,13 @@ class StreamInfo:
     channels: tuple[str, ...]
     units: tuple[str, ...]
     source_id: str = ""
-    wall_t0_s: float = 0.0
     speed: float = 1.0
+    wall_t0_s: float = 0.0
 
     def wall_time_s(self, stamp_s: float) -> float:
-        """Wall-clock time at which the sample stamped `stamp_s` was due."""
+        """Wall-clock time at which the sample stamped `stamp_s` was due; infinity when none is known."""
+        if self.speed == 0:
+            return math.inf
         return self.wall_t0_s + (stamp_s - self.wall_t0_s) / self.speed
 
 

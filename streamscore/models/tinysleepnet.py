@@ -99,8 +99,8 @@ class TinySleepNet(ScoringModel):
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         n_steps = self.check_input(x)
         batch_size = x.shape[0]
-        epochs = x.unflatten(2, (n_steps, self.timing.step_samples)).transpose(1, 2).flatten(0, 1)
-        features = self.features(epochs).unflatten(0, (batch_size, n_steps))
+        epochs = x.reshape(batch_size, self.n_channels, n_steps, -1).transpose(1, 2).flatten(0, 1)
+        features = self.features(epochs).reshape(batch_size, n_steps, -1)
         hidden, new_state = self.lstm(features, cast(tuple[Tensor, Tensor], state))
         return self.head(F.dropout(hidden, self.config.dropout, self.training)), new_state
 

@@ -41,6 +41,7 @@ class Bandpass(Step):
         for name, edge_hz in (("low_hz", config.low_hz), ("high_hz", config.high_hz)):
             if edge_hz is not None and edge_hz >= nyquist_hz:
                 raise ValueError(f"{name} {edge_hz} must lie below half the sampling rate, {nyquist_hz}")
+        edges: float | tuple[float, float] | None
         if config.low_hz is None:
             edges, kind = config.high_hz, "lowpass"
         elif config.high_hz is None:

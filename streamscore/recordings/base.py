@@ -68,8 +68,7 @@ class Recording:
             raise RecordingError(f"{self.name}: {n_samples} samples but {len(self.stamps_s)} stamps")
         if len(self.channels) != n_channels or len(self.units) != n_channels:
             raise RecordingError(
-                f"{self.name}: {n_channels} channels but {len(self.channels)} labels "
-                f"and {len(self.units)} units"
+                f"{self.name}: {n_channels} channels but {len(self.channels)} labels and {len(self.units)} units"
             )
 
     @property
@@ -100,9 +99,7 @@ def read_recording(path: Path | str, stream: str | None = None) -> Recording:
         raise RecordingError(f"{path}: no such file")
     module_name = READERS.get(path.suffix.lower())
     if module_name is None:
-        raise RecordingError(
-            f"{path}: unknown kind of recording {path.suffix!r}; known are {', '.join(READERS)}"
-        )
+        raise RecordingError(f"{path}: unknown kind of recording {path.suffix!r}; known are {', '.join(READERS)}")
     module = importlib.import_module(f"streamscore.recordings.{module_name}")
     recording: Recording = module.read(path, stream)
     return recording

@@ -1,0 +1,401 @@
+"""The command line. Heavy imports happen inside the commands, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from streamscore import __version__
+from streamscore.errors import ConfigError, LoopError, StreamscoreError
+
+if TYPE_CHECKING:
+    from streamscore.config import RigConfig
+
+EXIT_CODES = """
+Exit codes: 0 done · 1 unexpected error · 2 wrong usage · 3 rig file or option · 4 source or file ·
+5 bundle · 6 check, demo or replay failed · 7 record · 130 interrupted before the start.
+"""
+
+app = typer.Typer(
+    name="streamscore",
+    help="Score brain state while it streams, and act on it. Monitor mode is the default: nothing leaves.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+class SourceKind(StrEnum):
+    """Sources that need no rig file."""
+
+    lsl = "lsl"
+    file = "file"
+    synthetic = "synthetic"
+
+
+class ModeName(StrEnum):
+    """What may leave the engine."""
+
+    monitor = "monitor"
+    dry = "dry"
+    live = "live"
+
+
+def _version(show: bool) -> None:
+    if show:
+        out.print(f"streamscore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _parse_channels(pairs: list[str] | None) -> dict[str, str] | None:
+    """Turn ``NAME=LABEL`` options into a mapping."""
+    if not pairs:
+        return None
+    mapping = {}
+    for pair in pairs:
+        name, equals, label = pair.partition("=")
+        if not equals or not name or not label:
+            raise ConfigError(f"--channel {pair!r}: write INPUT=LABEL, for example --channel EEG=C3-A2")
+        mapping[name] = label
+    return mapping
+
+
+def stop_on_signals() -> threading.Event:
+    """Return a flag that SIGINT and SIGTERM (and Ctrl-Break on Windows) set."""
+    stop = threading.Event()
+    names = ("SIGINT", "SIGTERM", "SIGBREAK")
+    for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _rig_from_options(
+    config: Path | None, source: SourceKind | None, overrides: dict[str, Any], section: dict[str, Any]
+) -> RigConfig:
+    """Combine a rig file with options; options win. Both go through the same checks."""
+    import yaml
+
+    from streamscore.config import load_rig_file, parse_rig
+
+    content: dict[str, Any] = {}
+    if config is not None:
+        load_rig_file(config)  # errors of the file are told with its lines
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    given = {key: value for key, value in section.items() if value is not None}
+    base = content.get("source", {})
+    if source is not None and base.get("kind") != source.value:
+        base = {"kind": source.value}
+    if not base:
+        raise ConfigError("say where samples come from: --config RIG.yaml or --source lsl|file|synthetic")
+    base = {**base, **given}
+    if base["kind"] == "lsl" and not any(base.get(key) for key in ("name", "type", "source_id")):
+        base["type"] = "EEG"
+    content["source"] = base
+    content.update({key: value for key, value in overrides.items() if value is not None})
+    return parse_rig(yaml.safe_dump(content), "command line" if config is None else f"{config} with options")
+
+
+@app.command(epilog=EXIT_CODES)
+def run(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Rig file (YAML).")] = None,
+    source: Annotated[SourceKind | None, typer.Option("--source", "-s", help="Kind of source.")] = None,
+    name: Annotated[str | None, typer.Option(help="LSL: name of the stream.")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="LSL: type of the stream. [EEG]")] = None,
+    source_id: Annotated[str | None, typer.Option(help="LSL: source_id of the stream.")] = None,
+    timeout_s: Annotated[float | None, typer.Option(help="LSL: how long to look for it. [10]")] = None,
+    stop_when_lost: Annotated[
+        bool | None, typer.Option("--stop-when-lost", help="LSL: end when the outlet disappears.")
+    ] = None,
+    path: Annotated[Path | None, typer.Option("--file", help="file: recording to play.")] = None,
+    species: Annotated[str | None, typer.Option(help="synthetic: human or mouse. [human]")] = None,
+    seed: Annotated[int | None, typer.Option(help="synthetic: which subject. [0]")] = None,
+    cycle_s: Annotated[float | None, typer.Option(help="synthetic: length of a sleep cycle.")] = None,
+    source_duration_s: Annotated[float | None, typer.Option(help="synthetic: length; 0 never ends. [0]")] = None,
+    speed: Annotated[float | None, typer.Option(help="file, synthetic: seconds per second. [1]")] = None,
+    channel: Annotated[
+        list[str] | None, typer.Option("--channel", help="INPUT=LABEL: which channel of the stream is which.")
+    ] = None,
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", "-b", help="Bundle file or name; 'none' only records. [default]")
+    ] = None,
+    hop_s: Annotated[float | None, typer.Option(help="Seconds between outputs. [the bundle's, 1]")] = None,
+    deadline_ms: Annotated[float | None, typer.Option(help="Latest time of an output. [one hop]")] = None,
+    mode: Annotated[
+        ModeName, typer.Option("--mode", "-m", help="monitor: nothing leaves; dry: would-have; live: acts.")
+    ] = ModeName.monitor,
+    record: Annotated[Path | None, typer.Option(help="Folder for records of runs. [runs]")] = None,
+    no_record: Annotated[bool, typer.Option("--no-record", help="Keep no record.")] = False,
+    endpoint: Annotated[str | None, typer.Option(help="Where events are published (ZeroMQ).")] = None,
+    duration_s: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No screen, only the closing table.")] = False,
+) -> None:
+    """Score a stream while it arrives. Ctrl-C ends the run cleanly.
+
+    Without a rig file: streamscore run --source lsl --name MyAmp --channel EEG=C3
+    """
+    stop = stop_on_signals()
+    section: dict[str, Any] = {
+        "name": name,
+        "type": type_,
+        "source_id": source_id,
+        "timeout_s": timeout_s,
+        "stop_when_lost": stop_when_lost,
+        "path": str(path) if path else None,
+        "species": species,
+        "seed": seed,
+        "cycle_s": cycle_s,
+        "duration_s": source_duration_s,
+        "speed": speed,
+        "channels": _parse_channels(channel),
+    }
+    overrides = {
+        "bundle": bundle,
+        "hop_s": hop_s,
+        "deadline_ms": deadline_ms,
+        "record": str(record) if record else None,
+        "sinks": [{"kind": "zmq_pub", "endpoint": endpoint}, {"kind": "lsl_out"}] if endpoint else None,
+    }
+    rig = _rig_from_options(config, source, overrides, section)
+    update: dict[str, Any] = {"record": None} if no_record else {}
+    if bundle == "none":
+        update["bundle"] = None
+    rig = rig.model_copy(update=update)
+    if stop.is_set():
+        raise typer.Exit(130)
+    from streamscore.assemble import Assembly
+
+    assembly = Assembly(rig, mode.value)
+    screen = None if quiet or not assembly.endpoint else _start_screen(assembly.endpoint)
+    if duration_s is not None:
+        timer = threading.Timer(duration_s, stop.set)
+        timer.daemon = True
+        timer.start()
+    try:
+        summary = assembly.engine.run(stop)
+    finally:
+        if screen is not None:
+            _end_screen(screen)
+    _print_summary(summary, assembly.run_folder)
+
+
+def _start_screen(endpoint: str) -> subprocess.Popen[bytes]:
+    """Show the run from another process, so that nothing a person looks at can delay a decision."""
+    command = [sys.executable, "-m", "streamscore", "watch", endpoint]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+
+def _end_screen(screen: subprocess.Popen[bytes]) -> None:
+    try:
+        screen.wait(2.0)
+    except subprocess.TimeoutExpired:
+        screen.terminate()
+        screen.wait(5.0)
+
+
+def _print_summary(summary: Any, folder: Path | None) -> None:
+    table = Table(title="run", show_header=False, title_justify="left")
+    table.add_row("ended because", summary.stop_reason)
+    table.add_row("outputs", str(summary.posteriors))
+    table.add_row("commands", str(summary.commands))
+    latency = summary.latency_ms
+    table.add_row(
+        "latency",
+        f"p50 {latency['p50_ms']:.2f} ms · p99 {latency['p99_ms']:.2f} ms · max {latency['max_ms']:.2f} ms",
+    )
+    table.add_row("deadline", f"{summary.deadline_ms:.1f} ms, missed {summary.misses} times")
+    losses = {key: n for key, n in summary.counters.items() if n and not key.startswith(("written", "samples"))}
+    table.add_row("losses", ", ".join(f"{key} {n}" for key, n in losses.items()) or "none")
+    table.add_row("record", str(folder) if folder else "none kept")
+    out.print(table)
+
+
+@app.command(epilog=EXIT_CODES)
+def watch(
+    endpoint: Annotated[str, typer.Argument(help="Where a run publishes.")] = "tcp://127.0.0.1:5580",
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the panel.")] = False,
+) -> None:
+    """Show a run: a live panel on a terminal, plain lines elsewhere."""
+    from streamscore.panel import watch as watch_run
+
+    watch_run(endpoint, out, plain=plain or not out.is_terminal)
+
+
+@app.command(epilog=EXIT_CODES)
+def replay(
+    file: Annotated[Path, typer.Argument(help="Recording: .npz, .npy, .edf, .bdf or .xdf.")],
+    name: Annotated[str, typer.Option(help="Name of the LSL stream.")] = "streamscore-replay",
+    stream: Annotated[str | None, typer.Option(help="Stream inside a file that holds several.")] = None,
+    speed: Annotated[float, typer.Option(min=0.01, help="Recorded seconds per second.")] = 1.0,
+    chunk_s: Annotated[float, typer.Option(min=0.0001, help="Recorded seconds per push.")] = 0.05,
+    loops: Annotated[int, typer.Option(min=1, help="How often; each further round is announced.")] = 1,
+    wait_s: Annotated[float, typer.Option(min=0, help="How long to wait for a consumer; 0: not.")] = 30.0,
+    linger_s: Annotated[float, typer.Option(min=0, help="How long the outlet stays afterwards.")] = 2.0,
+) -> None:
+    """Play a recording over LSL as if it were the rig, with its sample times; JSON lines tell progress."""
+    from streamscore.recordings.base import read_recording
+
+    player = _tool("tools.replay")
+    recording = read_recording(file, stream)
+    options = player.Options(name, speed, chunk_s, loops, wait_s, linger_s=linger_s)
+    try:
+        player.run(recording, options)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@app.command(epilog=EXIT_CODES)
+def score(
+    file: Annotated[Path, typer.Argument(help="Recording, or the folder of a run.")],
+    bundle: Annotated[str | None, typer.Option("--bundle", "-b", help="Bundle file or name. [default]")] = None,
+    stream: Annotated[str | None, typer.Option(help="Stream inside a file that holds several.")] = None,
+    channel: Annotated[
+        list[str] | None, typer.Option("--channel", help="INPUT=LABEL: which channel of the file is which.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for results. [beside FILE]")
+    ] = None,
+    hop_s: Annotated[float | None, typer.Option(help="Seconds between outputs. [one epoch]")] = None,
+) -> None:
+    """Score a recording offline with the same engine; writes a hypnogram as CSV and EDF+ annotations."""
+    from streamscore.score import score_command
+
+    result = score_command(file, bundle, stream, _parse_channels(channel), hop_s, output)
+    table = Table(title=f"{result.name}: {result.n_epochs} epochs", title_justify="left")
+    for column in ("state", "epochs", "share"):
+        table.add_column(column)
+    for state, count in result.counts.items():
+        table.add_row(state, str(count), f"{100 * count / max(result.n_epochs, 1):.1f} %")
+    out.print(table)
+    if result.agreement:
+        out.print(result.agreement)
+    for path in result.written:
+        out.print(f"wrote {path}", soft_wrap=True)
+
+
+@app.command(epilog=EXIT_CODES)
+def check(
+    config: Annotated[Path, typer.Argument(help="Rig file (YAML).")],
+    listen_s: Annotated[float, typer.Option(min=0, help="How long to listen to the stream.")] = 3.0,
+) -> None:
+    """Preflight: find the streams of a rig file and compare them with the bundle."""
+    from streamscore.preflight import preflight
+
+    rows = preflight(config, listen_s)
+    table = Table(title=f"check of {config}", title_justify="left")
+    for column in ("what", "expected", "found", ""):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        mark = "[green]right[/green]" if row.fits else "[red]WRONG[/red]"
+        table.add_row(row.what, row.expected, row.found, mark)
+    out.print(table)
+    wrong = [row.what for row in rows if not row.fits]
+    if wrong:
+        raise LoopError(f"{len(wrong)} of {len(rows)} checks failed: {', '.join(wrong)}")
+    out.print(f"all {len(rows)} checks passed")
+
+
+@app.command(epilog=EXIT_CODES)
+def rig(
+    endpoint: Annotated[str, typer.Option(help="Where to take commands.")] = "tcp://127.0.0.1:5581",
+) -> None:
+    """Simulated rig: acknowledges commands and prints each edge of its output as a JSON line."""
+    stop = stop_on_signals()
+    tool = _tool("tools.sim_rig")
+    tool.serve(endpoint, stop, tool.say_json)
+
+
+@app.command(epilog=EXIT_CODES)
+def bench(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the tables.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Short, for a look; figures are rough.")] = False,
+) -> None:
+    """Measure latency, CPU and memory of the real path, beside the floor, in one run."""
+    _tool("tools.bench").run(out, output, quick)
+
+
+@app.command(epilog=EXIT_CODES)
+def demo(
+    recording: Annotated[Path | None, typer.Argument(help="A recording; a simulated night without.")] = None,
+    speed: Annotated[float | None, typer.Option(min=0.1, help="Seconds per second. [chosen to fit]")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the panel.")] = False,
+    runs: Annotated[Path, typer.Option(help="Folder for the record.")] = Path("runs"),
+    seed: Annotated[int, typer.Option(help="Which simulated subject.")] = 11,
+) -> None:
+    """Close the whole loop on this machine: player → LSL → engine → simulated rig, three processes."""
+    _tool("tools.demo").run(out, recording, speed, plain or not out.is_terminal, runs, seed)
+
+
+@app.command(epilog=EXIT_CODES)
+def bundles(
+    name: Annotated[str | None, typer.Argument(help="Bundle to show.")] = None,
+) -> None:
+    """List the bundles that ship, or show the model card of one."""
+    from streamscore.bundle import load_bundle, shipped_bundles
+
+    if name is None:
+        for shipped in shipped_bundles():
+            spec = load_bundle(shipped).spec
+            out.print(f"{shipped}: {spec.model}, {spec.sfreq:g} Hz, {'/'.join(spec.channels)} → {spec.vocabulary}")
+        return
+    loaded = load_bundle(name)
+    out.print(f"sha256 {loaded.sha256}\n\n{loaded.spec.card}", markup=False)
+
+
+@app.command(epilog=EXIT_CODES)
+def schema() -> None:
+    """Print the JSON schema of every event."""
+    from streamscore.events import json_schema
+
+    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+
+
+def _tool(name: str) -> Any:
+    """Import a module of ``tools`` by name; the package itself never depends on it."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{name} needs {error.name!r}, which is not installed; install streamscore from its repository "
+            "(pip install -e '.[dev]')"
+        ) from error
+
+
+def main() -> None:
+    """Entry point: errors that a user can meet become one message and an exit code."""
+    try:
+        app(prog_name="streamscore", standalone_mode=True)
+    except StreamscoreError as error:
+        err.print(f"[red]error:[/red] {type(error).__name__}:", end=" ")
+        err.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output went away; that is not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,125 @@
+"""Preflight: is the rig what the bundle and the rig file say it is?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streamscore.assemble import build_policy, build_source
+from streamscore.bundle import load_bundle
+from streamscore.clock import LslClock
+from streamscore.config import RigConfig, load_rig_file
+from streamscore.errors import StreamscoreError
+from streamscore.scorer import hop_in_samples
+from streamscore.sources.base import Source
+from streamscore.timebase import Timebase
+from streamscore.types import Chunk, Segment, StreamInfo
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison."""
+
+    what: str
+    expected: str
+    found: str
+    fits: bool
+
+
+def preflight(path: Path, listen_s: float) -> list[Row]:
+    """Compare a rig file with the world.
+
+    Parameters
+    ----------
+    path
+        Rig file.
+    listen_s
+        How long to listen to the stream; 0 leaves out what only samples can tell.
+
+    Raises
+    ------
+    ConfigError
+        If the rig file itself is wrong.
+    """
+    config = load_rig_file(path)
+    rows = [Row("rig file", "valid", "valid", True)]
+    bundle = None
+    if config.bundle:
+        try:
+            bundle = load_bundle(config.bundle)
+        except StreamscoreError as error:
+            return [*rows, Row("bundle", config.bundle, str(error), False)]
+        rows.append(Row("bundle", config.bundle, f"{bundle.spec.name} {bundle.sha256[:12]}", True))
+        try:
+            hop_in_samples(config.hop_s or bundle.spec.hop_s, bundle.spec.sfreq, bundle.model.timing.step_samples)
+            if config.policy:
+                build_policy(config.policy, bundle.spec.labels)
+        except StreamscoreError as error:
+            rows.append(Row("hop and policy", "fit the bundle", str(error), False))
+    source = build_source(config.source, LslClock())
+    kind = str(config.source["kind"])
+    try:
+        wanted = bundle.spec.channels if bundle else None
+        info = source.open(wanted)
+        rows.append(Row(f"{kind} stream", _selection(config), info.name, True))
+        if bundle:
+            rows += [Row(*difference) for difference in bundle.differences(info)]
+        if listen_s > 0:
+            rows += _listen(source, info, config, listen_s)
+    except StreamscoreError as error:
+        rows.append(Row(f"{kind} stream", _selection(config), str(error), False))
+    finally:
+        source.close()
+    return rows
+
+
+def _selection(config: RigConfig) -> str:
+    """What the rig file asks for, in words."""
+    return ", ".join(f"{key}={value}" for key, value in config.source.items() if key != "kind")
+
+
+def _listen(source: Source, info: StreamInfo, config: RigConfig, listen_s: float) -> list[Row]:
+    """Take samples in for a while and tell what they are like."""
+    clock = LslClock()
+    timebase = Timebase(config.timebase, info.sfreq)
+    source.begin()
+    chunks: list[Chunk] = []
+    gaps = 0
+    end_s = clock.now_s() + listen_s
+    while clock.now_s() < end_s and not source.ended:
+        chunk = source.read(0.1)
+        if chunk is not None:
+            chunks.append(chunk)
+            gaps += sum(not isinstance(piece, Segment) for piece in timebase.push(chunk))
+    n = sum(len(chunk.stamps_s) for chunk in chunks)
+    if n < 2:
+        return [Row("samples", f"{info.sfreq:g} Hz", f"{n} samples in {listen_s:g} s", False)]
+    stamps_s = np.concatenate([chunk.stamps_s for chunk in chunks])
+    data = np.concatenate([chunk.data for chunk in chunks])
+    sfreq = (n - 1) / max(float(stamps_s[-1] - stamps_s[0]), 1e-9)
+    jitter_s = np.abs(np.diff(stamps_s) - 1.0 / info.sfreq).max()
+    rows = [
+        Row(
+            "measured rate (Hz)",
+            f"{info.sfreq:g} ± {100 * config.timebase.rate_tolerance:g} %",
+            f"{sfreq:.2f}",
+            abs(sfreq / info.sfreq - 1) <= config.timebase.rate_tolerance,
+        ),
+        Row(
+            "stamps",
+            f"jitter below {1e3 * config.timebase.jitter_tolerance_s:g} ms",
+            f"{timebase.stamps}, jitter at most {1e3 * jitter_s:.2f} ms",
+            bool(jitter_s <= config.timebase.jitter_tolerance_s),
+        ),
+        Row("losses", "none", f"{gaps} gaps, {timebase.counters.missing_samples} samples", gaps == 0),
+    ]
+    for column, channel in enumerate(info.channels):
+        values = data[:, column]
+        finite = bool(np.isfinite(values).all())
+        spread = float(np.std(values)) if finite else float("nan")
+        unit = info.units[column]
+        found = f"standard deviation {spread:.4g} {unit}".rstrip() if finite else "NaN or infinite"
+        rows.append(Row(f"signal of {channel}", "finite, not flat", found, finite and spread > 0))
+    return rows

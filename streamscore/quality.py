@@ -1,0 +1,97 @@
+"""Samples that must not be scored: non-finite values and flat lines become gaps.
+
+A NaN would stay in every filter memory and recurrent state for ever, and a network gives confident answers on a
+dead electrode. Both are therefore treated as if the samples had been lost: everything restarts after them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from streamscore.types import Gap, Segment
+
+
+class Config(BaseModel):
+    """When a channel counts as flat: exactly the same value for `flat_s`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    flat_s: float = Field(2.0, gt=0)
+
+
+@dataclass
+class Counters:
+    """Samples withheld from scoring."""
+
+    nonfinite_samples: int = 0
+    flat_samples: int = 0
+
+
+class Quality:
+    """Cut unusable samples out of segments.
+
+    Parameters
+    ----------
+    config
+        See :class:`Config`.
+    sfreq
+        Sampling rate in Hz.
+    channels
+        Labels, for the reasons given.
+    """
+
+    def __init__(self, config: Config, sfreq: float, channels: tuple[str, ...]) -> None:
+        self._channels = channels
+        self._flat_samples = max(round(config.flat_s * sfreq), 2)
+        self._last = np.full(len(channels), np.nan, np.float32)
+        self._run = np.zeros(len(channels), np.int64)
+        self.counters = Counters()
+
+    def push(self, segment: Segment) -> list[Segment | Gap]:
+        """Return the usable parts of `segment` and a gap for each part that is not."""
+        data = segment.data
+        finite = np.isfinite(data)
+        runs = self._run_lengths(np.asarray(data))
+        # 0 usable, 1 non-finite, 2 flat
+        verdict = np.where(finite.all(axis=1), np.where((runs >= self._flat_samples).any(axis=1), 2, 0), 1)
+        if not verdict.any():
+            return [segment]
+        edges = [0, *(np.flatnonzero(np.diff(verdict)) + 1).tolist(), len(data)]
+        pieces: list[Segment | Gap] = []
+        for begin, end in pairwise(edges):
+            if verdict[begin] == 0:
+                pieces.append(Segment(segment.start + begin, data[begin:end], segment.stamps_s[begin:end]))
+                continue
+            if verdict[begin] == 1:
+                bad = ~finite[begin:end].all(axis=0)
+                self.counters.nonfinite_samples += end - begin
+                what = "non-finite"
+            else:
+                bad = (runs[begin:end] >= self._flat_samples).any(axis=0)
+                self.counters.flat_samples += end - begin
+                what = "flat"
+            names = ", ".join(
+                name for name, is_bad in zip(self._channels, np.atleast_1d(bad).tolist(), strict=True) if is_bad
+            )
+            t_s = float(segment.stamps_s[begin])
+            pieces.append(Gap(segment.start + begin, end - begin, t_s, f"{what}: {names}"))
+        return pieces
+
+    def _run_lengths(
+        self, data: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        """Length of the run of equal values that ends at each sample, carried across segments."""
+        n = len(data)
+        same = np.empty(data.shape, bool)
+        same[0] = data[0] == self._last
+        np.equal(data[1:], data[:-1], out=same[1:])
+        position = np.arange(1, n + 1)[:, None]
+        last_change = np.maximum.accumulate(np.where(same, 0, position), axis=0)
+        runs = np.where(last_change > 0, position - last_change + 1, position + self._run)
+        self._last = data[-1].copy()
+        self._run = runs[-1].copy()
+        return runs

@@ -1,0 +1,210 @@
+"""Score a file or a run folder offline: the same engine on a virtual clock, as fast as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event as StopFlag
+from typing import Any
+
+from streamscore.bundle import Bundle, load_bundle
+from streamscore.clock import VirtualClock
+from streamscore.config import RigConfig, load_rig_file
+from streamscore.engine import Engine, Summary
+from streamscore.errors import BundleMismatchError
+from streamscore.hypnogram import Hypnogram
+from streamscore.labels import UNKNOWN, name_of
+from streamscore.metrics import compare
+from streamscore.record import NullRecorder, read_run
+from streamscore.recordings.base import read_recording
+from streamscore.run_folder import CONFIG_FILE
+from streamscore.sources import file as file_source
+from streamscore.types import Posterior, StreamInfo
+
+
+class _Keep(NullRecorder):
+    """Keeps posterior events in memory instead of on disk."""
+
+    def __init__(self) -> None:
+        self.posteriors: list[Posterior] = []
+        self.info: StreamInfo | None = None
+
+    def event(self, event: dict[str, Any]) -> None:
+        if event["type"] == "posterior":
+            self.posteriors.append(posterior_from(event))
+
+
+def posterior_from(event: Mapping[str, Any]) -> Posterior:
+    """Rebuild a posterior from its event."""
+    return Posterior(
+        start=event["start"],
+        stop=event["stop"],
+        t_start_s=event["t_start_s"],
+        t_stop_s=event["t_stop_s"],
+        probs=tuple(event["probs"]),
+        state=event["state"],
+        valid=event["valid"],
+        reason=event["reason"],
+        kind=event["kind"],
+        lag_s=event["lag_s"],
+    )
+
+
+@dataclass(frozen=True)
+class Score:
+    """What scoring a file gave.
+
+    Parameters
+    ----------
+    posteriors
+        All outputs in order, one a hop.
+    hypnogram
+        Those on the grid of the recording's start.
+    info, summary
+        The stream, and how the run went.
+    """
+
+    posteriors: tuple[Posterior, ...]
+    hypnogram: Hypnogram
+    info: StreamInfo
+    summary: Summary
+
+
+def score_file(
+    path: Path,
+    bundle: Bundle,
+    *,
+    stream: str | None = None,
+    channels: Mapping[str, str] | None = None,
+    hop_s: float | None = None,
+    chunk_s: float = 60.0,
+    base: RigConfig | None = None,
+) -> Score:
+    """Run `bundle` over the recording at `path`.
+
+    Parameters
+    ----------
+    path
+        Any recording that :func:`streamscore.recordings.base.read_recording` reads.
+    bundle
+        What scores it.
+    stream
+        Name of the stream inside a file that holds several.
+    channels
+        Input name → channel label of the file.
+    hop_s
+        Time between outputs; one epoch (the published grid) by default.
+    chunk_s
+        Stream seconds taken in at once; changes speed, never results.
+    base
+        Rig file whose time and quality rules are used (those of a run that is scored again).
+
+    Raises
+    ------
+    RecordingError, StreamFormatError, BundleMismatchError
+        If the file cannot be read or does not fit.
+    """
+    epoch_s = bundle.model.timing.step_samples / bundle.spec.sfreq
+    section = {
+        "kind": "file",
+        "path": path,
+        "stream": stream,
+        "channels": dict(channels) if channels else None,
+        "speed": 0.0,
+        "chunk_s": chunk_s,
+    }
+    config = (base or RigConfig(source={})).model_copy(
+        update={"source": section, "hop_s": hop_s or epoch_s, "policy": None, "rig": None, "sinks": ()}
+    )
+    clock = VirtualClock()
+    source = file_source.build(file_source.Config(**section), clock)
+    keep = _Keep()
+
+    def make_recorder(info: StreamInfo) -> _Keep:
+        keep.info = info
+        return keep
+
+    engine = Engine(
+        config, source, bundle=bundle, clock=clock, make_recorder=make_recorder, heartbeat_s=float("inf")
+    )
+    summary = engine.run(StopFlag())
+    assert keep.info is not None
+    t0_s = source.first_stamp_s
+    hypnogram = Hypnogram.from_posteriors(keep.posteriors, bundle.spec.labels, epoch_s, t0_s)
+    return Score(tuple(keep.posteriors), hypnogram, keep.info, summary)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the command shows.
+
+    Parameters
+    ----------
+    name
+        File or run.
+    n_epochs
+        Epochs of the hypnogram, unknown ones included.
+    counts
+        Epochs by state.
+    agreement
+        Accuracy and κ against the labels of the file; empty where it has none.
+    written
+        Files written.
+    """
+
+    name: str
+    n_epochs: int
+    counts: dict[str, int]
+    agreement: str
+    written: tuple[Path, ...]
+
+
+def score_command(
+    file: Path,
+    bundle_name: str | None,
+    stream: str | None,
+    channels: Mapping[str, str] | None,
+    hop_s: float | None,
+    output: Path | None,
+) -> Report:
+    """Score a recording or a run folder and write its hypnogram as CSV and EDF+ annotations.
+
+    A run folder brings its own rig file: rules of time and quality, channel names, bundle.
+    """
+    base = None
+    path = file
+    if file.is_dir():
+        record = read_run(file)
+        base = load_rig_file(file / CONFIG_FILE)
+        path = record.raw_path
+        bundle_name = bundle_name or base.bundle
+        channels = None  # raw.xdf holds the channels under the bundle's names
+    bundle = load_bundle(bundle_name or "default")
+    if base is not None and record.run["bundle_hash"] not in ("", bundle.sha256):
+        raise BundleMismatchError(
+            f"{file}: the run was scored by bundle {record.run['bundle_hash'][:12]}, but {bundle.spec.name!r} "
+            f"here is {bundle.sha256[:12]}; give the bundle of the run with --bundle"
+        )
+    result = score_file(path, bundle, stream=stream, channels=channels, hop_s=hop_s, base=base)
+    folder = output or file.parent if not file.is_dir() else output or file
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = file.resolve().stem
+    written = (folder / f"{stem}-hypnogram.csv", folder / f"{stem}-hypnogram.edf")
+    result.hypnogram.write_csv(written[0])
+    result.hypnogram.write_edf(written[1])
+    names = [name_of(int(code), bundle.spec.labels) for code in result.hypnogram.codes]
+    counts = {state: names.count(state) for state in (*bundle.spec.labels, UNKNOWN)}
+    return Report(stem, len(names), counts, _agreement(path, stream, result, bundle), written)
+
+
+def _agreement(path: Path, stream: str | None, result: Score, bundle: Bundle) -> str:
+    truth = read_recording(path, stream)
+    if truth.labels != bundle.spec.labels or truth.epoch_s != result.hypnogram.epoch_s:
+        return ""
+    n = min(len(truth.states), len(result.hypnogram))
+    report = compare(truth.states[:n], result.hypnogram.codes[:n], truth.labels)
+    return (
+        f"against the labels of the file: accuracy {report.accuracy:.3f}, kappa {report.kappa:.3f}, "
+        f"{100 * report.coverage:.1f} % of labelled epochs scored"
+    )
