@@ -73,13 +73,16 @@ def declaration(labels: tuple[str, ...], epoch_s: float, max_chars: int) -> tupl
     A vocabulary whose names do not fit into `max_chars` (or hold blanks) is left out: the reader must
     then be told the labels.
     """
-    fields = [f"epoch_s={epoch_s!r}"]
     known = [name for name, names in VOCABULARIES.items() if names == labels]
+    fields: list[str] = []
     if known or all(_HEADER_WORD.fullmatch(label) for label in labels):
         fields.append(f"labels={known[0] if known else ','.join(labels)}")
-    while fields and sum(len(f) + 1 for f in fields) > max_chars:
-        fields.pop()
-    return tuple(fields)
+    # Labels come first: the durations of the annotations tell the epoch in all but odd cases.
+    fitting: list[str] = []
+    for field in (*fields, f"epoch_s={epoch_s!r}"):
+        if len(" ".join((*fitting, field))) <= max_chars:
+            fitting.append(field)
+    return tuple(fitting)
 
 
 def declared(subfields: Sequence[str]) -> tuple[tuple[str, ...] | None, float | None]:

@@ -100,8 +100,12 @@ class Bundle:
     sha256: str
 
     def chain(self) -> Chain:
-        """Return a fresh preprocessing chain."""
-        return Chain(self.spec.preprocess, self.spec.sfreq, len(self.spec.channels))
+        """Return a fresh preprocessing chain; raises ``BundleError`` if its description makes no sense."""
+        spec = self.spec
+        try:
+            return Chain(spec.preprocess, spec.sfreq, len(spec.channels))
+        except (ConfigError, ValueError, TypeError) as error:
+            raise BundleError(f"bundle {spec.name!r}: preprocessing cannot be built: {error}") from error
 
     def differences(self, info: StreamInfo) -> list[tuple[str, str, str, bool]]:
         """Compare a stream with what the network was trained for.
@@ -277,7 +281,9 @@ def load_bundle(name: str | Path = "default") -> Bundle:
             f"{path}: golden vectors differ by {difference:.1e} (tolerance {GOLDEN_TOLERANCE:.0e}); "
             "this machine's torch computes something else. Do not use it"
         )
-    return Bundle(spec, model, sha256)
+    bundle = Bundle(spec, model, sha256)
+    bundle.chain()  # a chain that cannot be built must not wait for the run
+    return bundle
 
 
 def shipped_bundles() -> Sequence[str]:

@@ -153,6 +153,9 @@ def run(
     endpoint: Annotated[str | None, typer.Option(help="Where events are published (ZeroMQ).")] = None,
     duration_s: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No screen, only the closing table.")] = False,
+    announce: Annotated[
+        bool, typer.Option("--announce", help="Tell endpoint and record as a JSON line before starting.")
+    ] = False,
 ) -> None:
     """Score a stream while it arrives. Ctrl-C ends the run cleanly.
 
@@ -190,6 +193,10 @@ def run(
     from streamscore.assemble import Assembly
 
     assembly = Assembly(rig, mode.value)
+    if announce:
+        line = {"event": "assembled", "endpoint": assembly.endpoint, "run_folder": str(assembly.run_folder)}
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
     screen = None if quiet or not assembly.endpoint else _start_screen(assembly.endpoint)
     if duration_s is not None:
         timer = threading.Timer(duration_s, stop.set)

@@ -25,6 +25,8 @@ from streamscore.types import FloatArray, Posterior, TimeArray
 
 _COLUMNS = ("epoch", "start_s", "duration_s", "state", "valid")
 _PROB_PREFIX = "prob_"
+#: A device runs at its nominal rate to within this part, so an epoch lasts that long by its stamps.
+_RATE_TOLERANCE = 0.01
 #: Room in an EDF+ recording identification behind "Startdate dd-MMM-yyyy X X streamscore ".
 _DECLARATION_CHARS = 80 - 38
 
@@ -100,13 +102,17 @@ class Hypnogram:
         labels: tuple[str, ...],
         epoch_s: float,
         t0_s: float = 0.0,
+        tolerance_s: float | None = None,
     ) -> Hypnogram:
         """Hypnogram of a run.
 
-        Only posteriors that describe one whole epoch of the grid are taken: start and end must be on it to
-        within half a sample. A scorer with a shorter hop emits others between them. Where an epoch
-        was scored more than once, a final posterior stands above a provisional one, and a later one
-        above an earlier one of its kind. Epochs without a valid posterior are UNKNOWN.
+        Only posteriors that describe one whole epoch of the grid are taken; a scorer with a shorter hop
+        emits others between them. The first one that starts on the grid, to within `tolerance_s`, tells
+        which sample indices are on it, and all others go by their index: the clock of a device drifts
+        by more than a sample in minutes, and its stamps jitter.
+
+        Where an epoch was scored more than once, a final posterior stands above a provisional one, and a
+        later one above an earlier one of its kind. Epochs without a valid posterior are UNKNOWN.
 
         Parameters
         ----------
@@ -116,20 +122,27 @@ class Hypnogram:
             Vocabulary of the scorer.
         epoch_s, t0_s
             The grid: length of an epoch and start of the first one in seconds.
+        tolerance_s
+            How far from the grid a start may be, in seconds; None is half a sample.
 
         Raises
         ------
         ConfigError
             If a posterior has a state or a number of probabilities that does not fit `labels`.
         """
+        off_s = _RATE_TOLERANCE * epoch_s
+        whole = [p for p in posteriors if p.stop > p.start and abs(p.t_stop_s - p.t_start_s - epoch_s) <= off_s]
+        places = [round((p.t_start_s - t0_s) / epoch_s) for p in whole]
+        anchor = None
+        for posterior, k in zip(whole, places, strict=True):
+            half_sample_s = 0.5 * epoch_s / (posterior.stop - posterior.start)
+            limit_s = half_sample_s if tolerance_s is None else tolerance_s
+            if abs(posterior.t_start_s - (t0_s + k * epoch_s)) <= limit_s:
+                anchor = posterior
+                break
         taken: dict[int, Posterior] = {}
-        for posterior in posteriors:
-            half_sample_s = 0.5 * (posterior.t_stop_s - posterior.t_start_s)
-            half_sample_s /= max(posterior.stop - posterior.start, 1)
-            k = round((posterior.t_start_s - t0_s) / epoch_s)
-            starts_off = abs(posterior.t_start_s - (t0_s + k * epoch_s)) > half_sample_s
-            stops_off = abs(posterior.t_stop_s - (t0_s + (k + 1) * epoch_s)) > half_sample_s
-            if k < 0 or starts_off or stops_off:
+        for posterior, k in zip(whole, places, strict=True):
+            if k < 0 or anchor is None or not _same_grid(posterior, anchor):
                 continue
             if k not in taken or posterior.kind == "final" or taken[k].kind == "provisional":
                 taken[k] = posterior
@@ -290,6 +303,12 @@ def read_edf_hypnogram(path: Path | str, labels: tuple[str, ...] | None = None) 
             "scoring, or give the labels of its vocabulary"
         )
     return Hypnogram.from_codes(scored.codes, scored.labels, scored.epoch_s, scored.t0_s)
+
+
+def _same_grid(posterior: Posterior, anchor: Posterior) -> bool:
+    """Whether both are as long, and a whole number of epochs apart."""
+    n_samples = anchor.stop - anchor.start
+    return posterior.stop - posterior.start == n_samples and (posterior.start - anchor.start) % n_samples == 0
 
 
 def _check_probs(posterior: Posterior, labels: tuple[str, ...]) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ jitter: a step counts as a loss only beyond `jitter_tolerance_s`, against a slow
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,6 +46,18 @@ class Counters:
     rate_faults: int = 0
 
 
+class _Verdict(NamedTuple):
+    """What to do with a sample, and the gap before it (or in its place) if `reason` says one."""
+
+    keep: bool
+    n_missing: int = 0
+    reason: str = ""
+
+
+_FOLLOWS = _Verdict(keep=True)
+_DROPPED = _Verdict(keep=False)
+
+
 class Timebase:
     """Place samples on the absolute index.
 
@@ -64,12 +76,14 @@ class Timebase:
         Rate over the last :data:`RATE_WINDOW_S` of stamps in Hz; the nominal one until then.
     """
 
-    #: An exact step may differ from whole periods by this part of a period.
-    GRID_TOLERANCE = 0.05
+    #: An exact step may differ from whole periods by this part of a period; less than any rate fault.
+    GRID_TOLERANCE = 0.02
     #: Time constant with which the expectation follows arrival stamps.
     TRACKING_S = 2.0
     #: Span of stamps over which the rate is measured.
     RATE_WINDOW_S = 10.0
+    #: A step longer than this says nothing about the rate.
+    PAUSE_S = 1.0
 
     def __init__(self, config: Config, sfreq: float) -> None:
         self._config = config
@@ -82,6 +96,7 @@ class Timebase:
         self._n_rejected = 0
         self._rate_n = 0
         self._rate_t0_s = 0.0
+        self._rate_fault = ""
         self.counters = Counters()
         self.measured_sfreq = sfreq
 
@@ -96,27 +111,31 @@ class Timebase:
         if len(stamps_s) == 0:
             return []
         if self._exact and self._is_regular(stamps_s):
-            fault = self._measure_rate(stamps_s, chunk.clock_offset_s)
             self._last_s = float(stamps_s[-1])
-            return [*fault, self._segment(chunk, 0, len(stamps_s))]
+            self._n_rejected = 0
+            return [self._segment(chunk, 0, len(stamps_s))]
         pieces: list[Segment | Gap] = []
         begin = 0
         for i, stamp_s in enumerate(stamps_s.tolist()):
-            fault = self._measure_rate(stamps_s[i : i + 1], chunk.clock_offset_s)
             verdict = self._place(stamp_s)
-            if verdict == 0 and not fault:
+            if verdict is _FOLLOWS:
                 continue
             if i > begin:
                 pieces.append(self._segment(chunk, begin, i))
-            begin = i
-            pieces.extend(fault)
-            if verdict is None:
-                begin = i + 1
-            elif verdict:
-                pieces.append(self._gap(verdict, stamp_s + chunk.clock_offset_s))
+            if verdict.reason:
+                t_s = stamp_s + chunk.clock_offset_s - verdict.n_missing * self._period_s
+                pieces.append(Gap(self._next, verdict.n_missing, t_s, verdict.reason))
+                self._next += verdict.n_missing
+            begin = i if verdict.keep else i + 1
         if begin < len(stamps_s):
             pieces.append(self._segment(chunk, begin, len(stamps_s)))
         return pieces
+
+    def _segment(self, chunk: Chunk, begin: int, end: int) -> Segment:
+        start = self._next
+        self._next += end - begin
+        self.counters.samples += end - begin
+        return Segment(start, chunk.data[begin:end], chunk.stamps_s[begin:end] + chunk.clock_offset_s)
 
     def _is_regular(self, stamps_s: TimeArray) -> bool:
         """Whether the whole chunk follows on, one exact period a sample (the path of nearly all chunks)."""
@@ -125,87 +144,88 @@ class Timebase:
         steps = np.diff(stamps_s, prepend=self._last_s) * self._sfreq
         return bool(np.all(np.abs(steps - 1.0) <= self.GRID_TOLERANCE))
 
-    def _place(self, stamp_s: float) -> float | None:
-        """Judge one sample: 0 follows on, > 0 periods lost before it, inf a clock jump, None drop it."""
+    def _place(self, stamp_s: float) -> _Verdict:
+        """Judge one sample."""
         if not np.isfinite(stamp_s):
             self.counters.bad_stamps += 1
-            return None
+            return _DROPPED
         if self._last_s is None:
-            self._accept(stamp_s, stamp_s)
-            return 0
+            self._rate_n, self._rate_t0_s = 1, stamp_s
+            return self._accept(stamp_s, stamp_s)
         if stamp_s == self._last_s:
             self.counters.duplicate_samples += 1
             return self._reject(stamp_s)
-        periods = (stamp_s - self._last_s) * self._sfreq
         if self._exact:
+            periods = (stamp_s - self._last_s) * self._sfreq
             n_steps = round(periods)
             off_grid = abs(periods - n_steps) > self.GRID_TOLERANCE
-            error_s = (periods - 1.0) * self._period_s
-            if self._config.stamps == "auto" and off_grid and abs(error_s) <= self._config.jitter_tolerance_s:
-                self._exact = False
-                self._expected_s = self._last_s + self._period_s
-            elif n_steps <= 0:
-                self.counters.late_samples += 1
-                return self._reject(stamp_s)
-            else:
-                self._accept(stamp_s, stamp_s)
-                return n_steps - 1
+            near = abs(periods - 1.0) * self._period_s <= self._config.jitter_tolerance_s
+            if not (self._config.stamps == "auto" and off_grid and near):
+                if n_steps <= 0:
+                    self.counters.late_samples += 1
+                    return self._reject(stamp_s)
+                return self._accept(stamp_s, stamp_s, n_missing=n_steps - 1)
+            self._exact = False
+            self._expected_s = self._last_s + self._period_s
+            self._rate_n, self._rate_t0_s = 1, self._last_s
+        return self._place_arrival(stamp_s)
+
+    def _place_arrival(self, stamp_s: float) -> _Verdict:
+        """Judge a sample whose stamp jitters, against the tracked expectation."""
+        self._measure_rate(stamp_s)
         error_s = stamp_s - self._expected_s
         if error_s < -self._config.jitter_tolerance_s:
             self.counters.late_samples += 1
             return self._reject(stamp_s)
-        if error_s > self._config.jitter_tolerance_s:
+        if self._rate_fault:
             self._accept(stamp_s, stamp_s)
-            return max(round(error_s * self._sfreq), 1)
-        self._accept(stamp_s, self._expected_s + error_s * min(self._period_s / self.TRACKING_S, 1.0))
-        return 0
+            return _Verdict(keep=False, n_missing=1, reason=self._rate_fault)
+        if error_s > self._config.jitter_tolerance_s:
+            return self._accept(stamp_s, stamp_s, n_missing=max(round(error_s * self._sfreq), 1))
+        n_dropped = self._n_rejected
+        anchor_s = self._expected_s + error_s * min(self._period_s / self.TRACKING_S, 1.0)
+        self._accept(stamp_s, anchor_s)
+        # What was dropped here is not on record as missing, so it must break the run.
+        return _Verdict(keep=True, n_missing=0, reason="late samples dropped") if n_dropped else _FOLLOWS
 
-    def _accept(self, stamp_s: float, anchor_s: float) -> None:
+    def _accept(self, stamp_s: float, anchor_s: float, n_missing: int = 0) -> _Verdict:
         self._last_s = stamp_s
         self._expected_s = anchor_s + self._period_s
         self._n_rejected = 0
+        if n_missing == 0:
+            return _FOLLOWS
+        self.counters.gaps += 1
+        self.counters.missing_samples += n_missing
+        return _Verdict(keep=True, n_missing=n_missing, reason="samples lost")
 
-    def _reject(self, stamp_s: float) -> float | None:
+    def _reject(self, stamp_s: float) -> _Verdict:
         """Drop a sample, unless so many were dropped that the clock itself must have jumped back."""
         self._n_rejected += 1
         if self._n_rejected * self._period_s < self._config.clock_jump_s:
-            return None
+            return _DROPPED
         self.counters.clock_jumps += 1
         self._accept(stamp_s, stamp_s)
-        return float("inf")
+        return _Verdict(keep=True, n_missing=0, reason="clock jumped back")
 
-    def _measure_rate(self, stamps_s: TimeArray, offset_s: float) -> list[Gap]:
-        """Compare the rate of the stamps with the nominal one every :data:`RATE_WINDOW_S`."""
-        faults: list[Gap] = []
-        if self._rate_n == 0:
-            self._rate_t0_s = float(stamps_s[0])
-        before = self._rate_n
-        self._rate_n += len(stamps_s)
-        span_s = float(stamps_s[-1]) - self._rate_t0_s
-        if not 0 <= span_s < 2 * self.RATE_WINDOW_S + len(stamps_s) * self._period_s:
-            self._rate_n = 0  # a jump or a long gap: no rate can be told from it
-        elif span_s >= self.RATE_WINDOW_S and before:
-            self.measured_sfreq = (self._rate_n - 1) / span_s
-            self._rate_n = 0
-            # A loss also lowers the count; only a rate that is off without gaps is a fault of the rate.
-            if abs(self.measured_sfreq / self._sfreq - 1.0) > self._config.rate_tolerance:
-                self.counters.rate_faults += 1
-                reason = f"rate: stamps run at {self.measured_sfreq:.1f} Hz, declared {self._sfreq:g} Hz"
-                faults.append(Gap(self._next, 0, float(stamps_s[-1]) + offset_s, reason))
-        return faults
+    def _measure_rate(self, stamp_s: float) -> None:
+        """Compare the rate of arrival stamps with the nominal one every :data:`RATE_WINDOW_S`.
 
-    def _segment(self, chunk: Chunk, begin: int, end: int) -> Segment:
-        start = self._next
-        self._next += end - begin
-        self.counters.samples += end - begin
-        return Segment(start, chunk.data[begin:end], chunk.stamps_s[begin:end] + chunk.clock_offset_s)
-
-    def _gap(self, n_periods: float, t_s: float) -> Gap:
-        if np.isinf(n_periods):
-            return Gap(self._next, 0, t_s, "clock jumped back")
-        n = int(n_periods)
-        gap = Gap(self._next, n, t_s - n * self._period_s, "samples lost")
-        self._next += n
-        self.counters.gaps += 1
-        self.counters.missing_samples += n
-        return gap
+        Exact stamps need no measurement: each of their steps is within :data:`GRID_TOLERANCE`. While the rate
+        is off, every sample is withheld, because the network would see another frequency axis.
+        """
+        assert self._last_s is not None
+        if abs(stamp_s - self._last_s) > self.PAUSE_S:
+            self._rate_n, self._rate_t0_s = 1, stamp_s
+            return
+        span_s = stamp_s - self._rate_t0_s
+        if span_s < self.RATE_WINDOW_S:
+            self._rate_n += 1
+            return
+        self.measured_sfreq = self._rate_n / span_s
+        self._rate_n, self._rate_t0_s = 1, stamp_s
+        self._rate_fault = ""
+        if abs(self.measured_sfreq / self._sfreq - 1.0) > self._config.rate_tolerance:
+            self.counters.rate_faults += 1
+            self._rate_fault = (
+                f"rate: stamps run at {self.measured_sfreq:.1f} Hz, the stream declares {self._sfreq:g} Hz"
+            )

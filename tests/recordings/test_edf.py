@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edfio import Bdf, BdfSignal, Edf, EdfAnnotation, EdfSignal
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamscore.edfplus import read_header
@@ -192,6 +192,7 @@ def test_heart_beats_are_not_rem(file: Path) -> None:
 # --- files that are broken ------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_cut_file_is_an_error(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     file = tmp_path_factory.mktemp("cut") / "night.edf"
@@ -204,6 +205,7 @@ def test_a_cut_file_is_an_error(tmp_path_factory: pytest.TempPathFactory, data: 
         assert f"expected {len(raw)} bytes by its header, found {n_bytes}" in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=600), st.booleans())
 def test_garbage_is_an_error(tmp_path_factory: pytest.TempPathFactory, garbage: bytes, looks_right: bool) -> None:
     file = tmp_path_factory.mktemp("garbage") / "night.edf"
@@ -212,6 +214,7 @@ def test_garbage_is_an_error(tmp_path_factory: pytest.TempPathFactory, garbage: 
         read_recording(file)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_header_is_an_error_or_readable(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

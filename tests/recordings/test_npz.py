@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamscore.errors import RecordingError
@@ -250,6 +250,7 @@ def test_archive_without_arrays(file: Path) -> None:
         read_recording(file)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_cut_archive_is_an_error(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     whole = io.BytesIO()
@@ -261,6 +262,7 @@ def test_a_cut_archive_is_an_error(tmp_path_factory: pytest.TempPathFactory, dat
         read_recording(file)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([".npz", ".npy"]), st.sampled_from([b"", b"PK\3\4", b"\x93NUMPY"]))
 def test_garbage_is_an_error(
     tmp_path_factory: pytest.TempPathFactory, garbage: bytes, suffix: str, magic: bytes

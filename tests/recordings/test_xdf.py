@@ -11,6 +11,7 @@ import pytest
 
 from streamscore.errors import RecordingError
 from streamscore.recordings.base import read_recording
+from streamscore.xdf_writer import XdfWriter
 
 DataFile = Callable[[str], Path]
 
@@ -111,6 +112,30 @@ def test_cut_at_every_byte(data_file: DataFile, file: Path, caplog: pytest.LogCa
 
 
 # --- made files -----------------------------------------------------------------------------------------
+
+
+def test_what_streamscore_itself_records(file: Path) -> None:
+    writer = XdfWriter(file)
+    eeg = writer.add_stream("EEG", "EEG", 100, ["C3", "C4"], ["µV", "uV"])
+    aux = writer.add_stream("Wheel", "Misc", 100, ["speed"], [""])
+    values = np.random.default_rng(2).normal(size=(1500, 2)).astype(np.float32)
+    stamps_s = 5e4 + np.arange(1500) / 100
+    for start in range(0, 1500, 300):
+        writer.samples(eeg, values[start : start + 300], stamps_s[start : start + 300])
+        writer.samples(aux, values[start : start + 300, :1], stamps_s[start : start + 300])
+        writer.clock_offset(eeg, float(stamps_s[start]), 0.25)
+    writer.close()
+    recording = read_recording(file, "EEG")
+    assert np.array_equal(recording.data, values)
+    assert np.array_equal(recording.stamps_s, stamps_s)
+    assert (recording.channels, recording.units) == (("C3", "C4"), ("uV", "uV"))
+    assert recording.clock_offsets.tolist() == [[5e4 + 3 * k, 0.25] for k in range(5)]
+    n_bytes = file.stat().st_size
+    for cut in range(n_bytes - 7, 2000, -997):
+        os.truncate(file, cut)
+        part = read_recording(file, "EEG")
+        assert np.array_equal(part.data, values[: len(part.data)])
+        assert np.array_equal(part.stamps_s, stamps_s[: len(part.data)])
 
 
 def test_labels_units_and_deduced_stamps(file: Path) -> None:

@@ -1,0 +1,383 @@
+"""Drawing a run on a terminal: rows of text that fit the width, and drop what matters least when height is short."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.panel import Panel
+from rich.text import Text
+
+from streamscore import events
+from streamscore.labels import UNKNOWN
+from streamscore.panel_state import PanelState
+
+#: Silence of the engine that a person must be told of; heartbeats come every second.
+SILENT_S = 3.0
+#: Time without samples that is worth a colour.
+STALLED_S = 1.0
+
+COLOURS = {
+    "W": "#f2a93b",
+    "Wake": "#f2a93b",
+    "N1": "#5fc9c4",
+    "S1": "#5fc9c4",
+    "N2": "#4a97e8",
+    "S2": "#4a97e8",
+    "NREM": "#4a97e8",
+    "N3": "#7b78f0",
+    "S3": "#7b78f0",
+    "S4": "#a06be0",
+    "REM": "#ec5f9e",
+    "rest": "#4a97e8",
+    "run": "#f2a93b",
+}
+OTHER_COLOURS = ("#f2a93b", "#4a97e8", "#ec5f9e", "#5fc9c4", "#7b78f0", "#8ab84a")
+MODES = {
+    "monitor": ("MONITOR", "nothing leaves", "white on #31556e"),
+    "dry": ("DRY", "commands are only noted", "black on #e3c14a"),
+    "live": ("LIVE", "commands go to the rig", "bold white on #c81e2b"),
+}
+GOOD, WARN, BAD, DIM = "green", "yellow", "bold red", "bright_black"
+LEVELS = {"info": "default", "warning": WARN, "error": BAD}
+
+#: Pixels of the letters that occur in the vocabularies; five rows, drawn two to a line of text.
+GLYPHS = {
+    "A": ".#. #.# ### #.# #.#",
+    "E": "### #.. ##. #.. ###",
+    "K": "#.# #.# ##. #.# #.#",
+    "M": "#...# ##.## #.#.# #...# #...#",
+    "N": "#..# ##.# #.## #..# #..#",
+    "O": "### #.# #.# #.# ###",
+    "R": "##. #.# ##. #.# #.#",
+    "S": "### #.. ### ..# ###",
+    "T": "### .#. .#. .#. .#.",
+    "U": "#.# #.# #.# #.# ###",
+    "W": "#...# #...# #.#.# ##.## #...#",
+    "1": "##. .#. .#. .#. ###",
+    "2": "### ..# ### #.. ###",
+    "3": "### ..# .## ..# ###",
+    "4": "#.# #.# ### ..# ..#",
+}
+
+
+def clock(seconds: float) -> str:
+    """Return ``mm:ss``, or ``h:mm:ss`` from an hour on."""
+    whole = max(int(seconds), 0)
+    minutes = f"{whole // 60 % 60:02d}:{whole % 60:02d}"
+    return f"{whole // 3600}:{minutes}" if whole >= 3600 else minutes
+
+
+def number(value: float) -> str:
+    """Return milliseconds with as many digits as a person needs."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 or value == 0 else f"{value:.2f}"
+
+
+def colour_of(state: str, labels: tuple[str, ...]) -> str:
+    """Return the colour of `state`, the same everywhere and in every run."""
+    if state in COLOURS:
+        return COLOURS[state]
+    return OTHER_COLOURS[labels.index(state) % len(OTHER_COLOURS)] if state in labels else DIM
+
+
+def hypnogram_order(labels: tuple[str, ...]) -> list[str]:
+    """Return `labels` from top to bottom as hypnograms have them: REM under wakefulness, then ever deeper."""
+    order = list(labels)
+    if "REM" in order and len(order) > 2:
+        order.remove("REM")
+        order.insert(1, "REM")
+    return order
+
+
+def big_letters(word: str) -> list[str]:
+    """Return `word` as three lines of large letters, or as itself where a letter has no drawing."""
+    if not all(letter in GLYPHS for letter in word.upper()):
+        return ["", word, ""]
+    glyphs = [GLYPHS[letter].split() for letter in word.upper()]
+    rows = [".".join(glyph[y] for glyph in glyphs) for y in range(5)]
+    rows.append("." * len(rows[0]))
+    halves = {"..": " ", "#.": "▀", ".#": "▄", "##": "█"}
+    return ["".join(halves[a + b] for a, b in zip(rows[y], rows[y + 1], strict=True)) for y in (0, 2, 4)]
+
+
+def share_bar(share: float, width: int) -> str:
+    """Return a bar of `width` columns, of which `share` is filled, to an eighth of a column."""
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
+    bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+    return bar.ljust(width)
+
+
+def row(key: str, *parts: tuple[str, str] | str) -> Text:
+    """Return a line that begins with its name."""
+    return Text.assemble((f"{key:<9}", DIM), *parts)
+
+
+@dataclass(frozen=True)
+class PanelView:
+    """A picture of `state`.
+
+    Parameters
+    ----------
+    state
+        What is known.
+    silent_s
+        Wall time since the last message.
+    endpoint
+        Where the run publishes, told while nothing has been heard.
+    title, hint
+        Text of the upper edge, left and right.
+    """
+
+    state: PanelState
+    silent_s: float = 0.0
+    endpoint: str = ""
+    title: str = "streamscore"
+    hint: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width
+        rows = self.rows(width - 4, (options.height or options.size.height) - 2)
+        title = Text.assemble((f" {self.title} ", "bold"), (f"· {self.hint} ", WARN) if self.hint else "")
+        yield Panel(
+            Text("\n").join(rows),
+            title=title,
+            title_align="left",
+            subtitle=self._footer(),
+            subtitle_align="right",
+            border_style="#c81e2b" if self.state.mode == "live" and not self.state.stop else DIM,
+            width=width,
+        )
+
+    def rows(self, width: int, height: int) -> list[Text]:
+        """Return at most `height` lines, none wider than `width`."""
+        spacious = height >= 30
+        ranked = [
+            (0, self._header(width)),
+            (9, Text()),
+            *((0, line) for line in self._present(width)),
+            (8, Text()),
+            *((3, line) for line in self._hypnogram(width, 2 if spacious else 1)),
+            (7, Text()),
+            (0, self._latency(width)),
+            (5, self._stages(width)),
+            (1, self._signal()),
+            (1, self._losses()),
+            *([(6, Text())] if spacious else []),
+            (0, self._command()),
+            *self._notices(),
+        ]
+        while len(ranked) > max(height, 1) and max(rank for rank, _ in ranked) > 0:
+            ranked.remove(max(ranked, key=lambda item: item[0]))
+        lines = [line for _, line in ranked][: max(height, 1)]
+        for line in lines:
+            line.no_wrap = True
+            line.truncate(width, overflow="ellipsis")
+        return lines
+
+    @property
+    def _is_silent(self) -> bool:
+        return self.silent_s > SILENT_S and self.state.stop is None
+
+    @property
+    def _now_s(self) -> float:
+        """Present time of the engine's clock; it stands still once the run has ended."""
+        return self.state.wall_s + (0.0 if self.state.stop else self.silent_s)
+
+    def _header(self, width: int) -> Text:
+        state = self.state
+        name, meaning, style = MODES.get(state.mode, (state.mode.upper(), "", "reverse"))
+        right = f"{state.stream}  {clock(state.elapsed_s)} "
+        left = f" {name} · {meaning}"
+        if not state.run:
+            left, right, style = f" waiting for a run at {self.endpoint}", f"{self.silent_s:.0f} s ", "reverse"
+        elif state.stop is not None:
+            left, style = f" ENDED · {state.stop.reason}", "black on #b8b8b8"
+        elif self._is_silent:
+            left = f" {name} · NO HEARTBEAT for {self.silent_s:.0f} s"
+        elif state.is_on(self._now_s):
+            left = f" {name} · STIMULATION ON"
+        text = Text(left, style)
+        text.truncate(max(width - len(right) - 1, 0), overflow="ellipsis", pad=True)
+        return text.append(f" {right}")
+
+    def _present(self, width: int) -> Iterator[Text]:
+        """The state in large letters, what is to be known of it, and beside it a bar for each label."""
+        state = self.state
+        stale = self._is_silent or not state.run
+        colour = DIM if stale else colour_of(state.state if state.valid else UNKNOWN, state.labels)
+        left = [Text(line, f"bold {colour}") for line in big_letters(state.state)]
+        since = "before this screen" if state.since_s is None else clock(state.since_s)
+        lasted = "" if state.since_s is None else f" ({clock(state.elapsed_s - state.since_s)})"
+        p = f"p {state.probability:.2f} · " if state.probs else ""
+        left.append(Text.assemble((p, f"bold {colour}"), f"since {since}{lasted}"))
+        if stale:
+            left.append(Text("not known: nothing is heard", WARN))
+        elif state.valid:
+            left.append(Text.assemble(("valid", GOOD), f" · lag {state.lag_s:g} s · age {state.age_s:.2f} s"))
+        else:
+            left.append(Text(f"not valid: {state.reason}", WARN))
+        left_width = 36 if width >= 70 else 30
+        bars = [self._bar(k, width - left_width, stale) for k in range(len(state.labels))]
+        for k in range(max(len(left), len(bars))):
+            line = left[k] if k < len(left) else Text()
+            if k < len(bars):
+                line.truncate(left_width - 1, overflow="ellipsis", pad=True)
+                line = Text.assemble(line, " ", bars[k])
+            yield line
+
+    def _bar(self, index: int, width: int, stale: bool) -> Text:
+        state = self.state
+        label = state.labels[index]
+        name_width = max(map(len, state.labels)) + 1
+        known = len(state.probs) == len(state.labels)
+        probability = state.probs[index] if known else 0.0
+        colour = DIM if stale else colour_of(label, state.labels)
+        weight = "bold " if label == state.state and known else ""
+        bar_width = max(width - name_width - 5, 1)
+        return Text.assemble(
+            (f"{label:<{name_width}}", weight + colour),
+            (share_bar(probability, bar_width), colour),
+            (f" {probability:.2f}" if known else "    –", weight or DIM),
+        )
+
+    def _hypnogram(self, width: int, rows_per_state: int) -> Iterator[Text]:
+        """One band per state; the height of a cell is the part of its column that the state had."""
+        state = self.state
+        if not state.labels:
+            return
+        margin = max(map(len, state.labels)) + 2
+        columns = state.strip.columns(width - margin, state.hop_s)
+        steps = 8 * rows_per_state - 1  # the last eighth stays free, so that bands do not touch
+        for label in hypnogram_order(state.labels):
+            colour = colour_of(label, state.labels)
+            lines = [Text() for _ in range(rows_per_state)]
+            for shares in columns.shares:
+                filled = round(shares.get(label, 0.0) * steps)
+                unknown = shares.get(UNKNOWN, 0.0) > 0.5
+                for k, line in enumerate(lines):
+                    eighths = min(max(filled - 8 * (rows_per_state - 1 - k), 0), 8)
+                    line.append(*(("░", DIM) if unknown and not eighths else (" ▁▂▃▄▅▆▇█"[eighths], colour)))
+            for k, line in enumerate(lines):
+                name = label if k == rows_per_state - 1 else ""
+                yield Text.assemble((f"{name:<{margin - 2}} ", colour), ("│", DIM), line)
+        yield Text.assemble(
+            " " * (margin - 1), (self._axis(width - margin, columns.start_s, columns.width_s), DIM)
+        )
+
+    @staticmethod
+    def _axis(n_columns: int, start_s: float, width_s: float) -> str:
+        """Ticks at round times, each with its time, as many as fit."""
+        every = next(k for k in (10, 12, 15, 20, 30) if k * width_s % 10 == 0)
+        axis = "└" + "".join("┴" if k % every == 0 and k else "─" for k in range(n_columns))
+        for k in range(0, n_columns, every):
+            label = clock(start_s + k * width_s)
+            if k + 1 + len(label) <= n_columns:
+                axis = axis[: k + 2] + label + axis[k + 2 + len(label) :]
+        return axis[: n_columns + 1]
+
+    def _latency(self, width: int) -> Text:
+        state = self.state
+        if state.heartbeat is None:
+            return row("latency", ("not measured yet", DIM))
+        apart = "  ·  " if width >= 70 else "  "
+        parts: list[tuple[str, str] | str] = []
+        for key in ("p50", "p99", "max"):
+            value = state.heartbeat.latency.get(f"{key}_ms", math.nan)
+            parts += [(f"{key} {number(value)}", self._grade(value)), " ms" if key == "max" else apart]
+        misses = state.heartbeat.misses
+        parts += [apart, (f"{misses} missed", BAD if misses else GOOD), f" of {number(state.deadline_ms)} ms"]
+        return row("latency", *parts)
+
+    def _grade(self, value_ms: float) -> str:
+        deadline_ms = self.state.deadline_ms
+        return GOOD if value_ms <= 0.8 * deadline_ms else WARN if value_ms <= deadline_ms else BAD
+
+    def _stages(self, width: int) -> Text:
+        heartbeat = self.state.heartbeat
+        parts: list[tuple[str, str] | str] = []
+        for name, summary in (heartbeat.stages if heartbeat else {}).items():
+            p50, p99 = (number(summary.get(key, math.nan)) for key in ("p50_ms", "p99_ms"))
+            parts += [(f"{name} ", DIM), f"{p50}/{p99}  " if width >= 70 else f"{p99} "]
+        return row("stages", *parts, ("ms p50/p99" if width >= 70 else "ms p99", DIM) if parts else "")
+
+    def _signal(self) -> Text:
+        state = self.state
+        heartbeat, gap = state.heartbeat, state.gap
+        parts: list[tuple[str, str] | str] = []
+        stalled_s = heartbeat.stalled_s if heartbeat else 0.0
+        if stalled_s >= STALLED_S:
+            parts += [(f"NO SAMPLES for {stalled_s:.0f} s", BAD), "  ·  "]
+        if gap is not None and gap.open:
+            parts += [(f"GAP since {clock(state.elapsed_s)}: {gap.reason}", BAD), "  ·  "]
+        n_gaps = heartbeat.counters.get("gaps", 0) if heartbeat else 0
+        if gap is not None and not gap.open:
+            lost_s = gap.n_samples / state.sfreq if state.sfreq else 0.0
+            end_s = (gap.start + gap.n_samples) / state.sfreq if state.sfreq else 0.0
+            parts += [
+                (f"{max(n_gaps, 1)} gap{'s' if n_gaps > 1 else ''}", WARN),
+                f", last at {clock(end_s)} ({lost_s:.2f} s, {gap.reason})  ·  ",
+            ]
+        elif gap is None:
+            parts += [("no gaps", GOOD) if not n_gaps else (f"{n_gaps} gaps", WARN), "  ·  "]
+        if heartbeat is not None:
+            parts.append(f"{heartbeat.measured_sfreq:.2f} Hz, {heartbeat.stamps} stamps")
+        return row("signal", *parts)
+
+    def _losses(self) -> Text:
+        losses = self.state.losses
+        if not losses:
+            return row("losses", ("none", GOOD))
+        severe = ("dropped", "nonfinite_outputs")
+        parts: list[tuple[str, str] | str] = []
+        for name, n in losses.items():
+            parts += ["  ·  "] if parts else []
+            parts.append((f"{name.replace('_', ' ')} {n}", BAD if name.startswith(severe) else WARN))
+        return row("losses", *parts)
+
+    def _command(self) -> Text:
+        state = self.state
+        command = state.command
+        if command is None:
+            told = state.heartbeat.last_command if state.heartbeat else ""
+            return row("command", told or ("none yet", DIM))
+        age_s = max(self._now_s - command.wall_s, 0.0)
+        if state.is_on(self._now_s):
+            badge = (f" ON {age_s:.0f}/{command.duration_s:g} s ", "bold white on #c81e2b")
+        else:
+            badge = (f"#{command.command_id} {command.action}", "bold")
+        return row("command", badge, "  ", self._answer(command), f"  {clock(age_s)} ago  ", (command.reason, DIM))
+
+    def _answer(self, command: events.CommandEvent) -> tuple[str, str]:
+        ack = self.state.ack
+        if not command.sent:
+            return ("not sent", DIM)
+        if ack is None:
+            return ("waiting for the rig", WARN)
+        if ack.accepted:
+            return (f"done in {number(ack.round_trip_ms)} ms", GOOD)
+        return (f"REFUSED: {ack.detail}", BAD)
+
+    def _notices(self) -> Iterator[tuple[int, Text]]:
+        """Oldest first; the oldest goes first when height is short."""
+        notices = list(self.state.notices)
+        for k, (elapsed_s, notice) in enumerate(notices):
+            newer = len(notices) - 1 - k
+            yield (
+                2 + 2 * newer,
+                row("" if k else "notices", f"{clock(elapsed_s)} ", (notice.text, LEVELS[notice.level])),
+            )
+
+    def _footer(self) -> Text:
+        state = self.state
+        parts: list[tuple[str, str] | str] = []
+        if state.n_missed:
+            parts.append((f" {state.n_missed} messages missed ·", WARN))
+        if state.n_unreadable:
+            parts.append((f" {state.n_unreadable} messages not understood ·", WARN))
+        if state.n_refused:
+            parts.append((f" {state.n_refused} commands refused ·", BAD))
+        bundle = f"{state.bundle} {state.bundle_sha256[:8]}".strip() or "no bundle"
+        parts.append(f" {bundle} · {state.run} " if state.run else " no run yet ")
+        return Text.assemble(*parts)

@@ -1,0 +1,1 @@
+"""Tests against real Lab Streaming Layer on loopback, real ZeroMQ and real processes."""
