@@ -156,7 +156,7 @@ class Engine:
             bundle.check(info)
             self._scorer = Scorer(bundle, self._config.hop_s)
         else:
-            hop_samples = hop_in_samples(self._config.hop_s or 1.0, info.sfreq, 1 << 62)
+            hop_samples = hop_in_samples(self._config.hop_s or 1.0, info.sfreq, 0)
             self._scorer = Unscored(hop_samples, info.sfreq)
         hop_s = self._scorer.hop_samples / info.sfreq
         self._timebase = Timebase(self._config.timebase, info.sfreq)

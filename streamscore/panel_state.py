@@ -16,7 +16,7 @@ from streamscore import events
 from streamscore.labels import UNKNOWN
 
 #: Widths that a column of the strip may have, in seconds; doubled beyond.
-COLUMN_WIDTHS_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0)
+COLUMN_WIDTHS_S = (1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300, 600, 900, 1800, 3600)
 #: A final output outvotes any number of provisional ones of the same column.
 FINAL_WEIGHT = 1_000_000
 #: A measured rate this close to a whole number is taken for that number.
@@ -71,7 +71,7 @@ class Strip:
     def columns(self, n_columns: int, least_width_s: float = 1.0) -> Columns:
         """Cut everything so far into at most `n_columns` columns of at least `least_width_s`."""
         if not self._bins:
-            return Columns(0.0, COLUMN_WIDTHS_S[0], [])
+            return Columns(0.0, least_width_s, [])
         first_s, last_s = min(self._bins) * self.bin_s, max(self._bins) * self.bin_s
         least_s = max(least_width_s, self.bin_s)
         width_s = next(

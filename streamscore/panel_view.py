@@ -1,4 +1,4 @@
-"""Drawing a run on a terminal: rows of text that fit the width, and drop what matters least when height is short."""
+"""Drawing a run on a terminal: rows of text that fit the width; when height is short, the least important go."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.panel import Panel
 from rich.text import Text
 
 from streamscore import events
 from streamscore.labels import UNKNOWN
+from streamscore.panel_art import DIM, big_letters, clock, colour_of, hypnogram, margin_of, number, share_bar
 from streamscore.panel_state import PanelState
 
 #: Silence of the engine that a person must be told of; heartbeats come every second.
@@ -19,94 +21,13 @@ SILENT_S = 3.0
 #: Time without samples that is worth a colour.
 STALLED_S = 1.0
 
-COLOURS = {
-    "W": "#f2a93b",
-    "Wake": "#f2a93b",
-    "N1": "#5fc9c4",
-    "S1": "#5fc9c4",
-    "N2": "#4a97e8",
-    "S2": "#4a97e8",
-    "NREM": "#4a97e8",
-    "N3": "#7b78f0",
-    "S3": "#7b78f0",
-    "S4": "#a06be0",
-    "REM": "#ec5f9e",
-    "rest": "#4a97e8",
-    "run": "#f2a93b",
-}
-OTHER_COLOURS = ("#f2a93b", "#4a97e8", "#ec5f9e", "#5fc9c4", "#7b78f0", "#8ab84a")
 MODES = {
     "monitor": ("MONITOR", "nothing leaves", "white on #31556e"),
     "dry": ("DRY", "commands are only noted", "black on #e3c14a"),
     "live": ("LIVE", "commands go to the rig", "bold white on #c81e2b"),
 }
-GOOD, WARN, BAD, DIM = "green", "yellow", "bold red", "bright_black"
+GOOD, WARN, BAD = "green", "yellow", "bold red"
 LEVELS = {"info": "default", "warning": WARN, "error": BAD}
-
-#: Pixels of the letters that occur in the vocabularies; five rows, drawn two to a line of text.
-GLYPHS = {
-    "A": ".#. #.# ### #.# #.#",
-    "E": "### #.. ##. #.. ###",
-    "K": "#.# #.# ##. #.# #.#",
-    "M": "#...# ##.## #.#.# #...# #...#",
-    "N": "#..# ##.# #.## #..# #..#",
-    "O": "### #.# #.# #.# ###",
-    "R": "##. #.# ##. #.# #.#",
-    "S": "### #.. ### ..# ###",
-    "T": "### .#. .#. .#. .#.",
-    "U": "#.# #.# #.# #.# ###",
-    "W": "#...# #...# #.#.# ##.## #...#",
-    "1": "##. .#. .#. .#. ###",
-    "2": "### ..# ### #.. ###",
-    "3": "### ..# .## ..# ###",
-    "4": "#.# #.# ### ..# ..#",
-}
-
-
-def clock(seconds: float) -> str:
-    """Return ``mm:ss``, or ``h:mm:ss`` from an hour on."""
-    whole = max(int(seconds), 0)
-    minutes = f"{whole // 60 % 60:02d}:{whole % 60:02d}"
-    return f"{whole // 3600}:{minutes}" if whole >= 3600 else minutes
-
-
-def number(value: float) -> str:
-    """Return milliseconds with as many digits as a person needs."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 or value == 0 else f"{value:.2f}"
-
-
-def colour_of(state: str, labels: tuple[str, ...]) -> str:
-    """Return the colour of `state`, the same everywhere and in every run."""
-    if state in COLOURS:
-        return COLOURS[state]
-    return OTHER_COLOURS[labels.index(state) % len(OTHER_COLOURS)] if state in labels else DIM
-
-
-def hypnogram_order(labels: tuple[str, ...]) -> list[str]:
-    """Return `labels` from top to bottom as hypnograms have them: REM under wakefulness, then ever deeper."""
-    order = list(labels)
-    if "REM" in order and len(order) > 2:
-        order.remove("REM")
-        order.insert(1, "REM")
-    return order
-
-
-def big_letters(word: str) -> list[str]:
-    """Return `word` as three lines of large letters, or as itself where a letter has no drawing."""
-    if not all(letter in GLYPHS for letter in word.upper()):
-        return ["", word, ""]
-    glyphs = [GLYPHS[letter].split() for letter in word.upper()]
-    rows = [".".join(glyph[y] for glyph in glyphs) for y in range(5)]
-    rows.append("." * len(rows[0]))
-    halves = {"..": " ", "#.": "▀", ".#": "▄", "##": "█"}
-    return ["".join(halves[a + b] for a, b in zip(rows[y], rows[y + 1], strict=True)) for y in (0, 2, 4)]
-
-
-def share_bar(share: float, width: int) -> str:
-    """Return a bar of `width` columns, of which `share` is filled, to an eighth of a column."""
-    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
-    bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
-    return bar.ljust(width)
 
 
 def row(key: str, *parts: tuple[str, str] | str) -> Text:
@@ -139,7 +60,7 @@ class PanelView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width
         rows = self.rows(width - 4, (options.height or options.size.height) - 2)
-        title = Text.assemble((f" {self.title} ", "bold"), (f"· {self.hint} ", WARN) if self.hint else "")
+        title = Text.assemble((f" {self.title} ", "bold default"), (f"· {self.hint} ", WARN) if self.hint else "")
         yield Panel(
             Text("\n").join(rows),
             title=title,
@@ -168,10 +89,12 @@ class PanelView:
             (0, self._command()),
             *self._notices(),
         ]
-        while len(ranked) > max(height, 1) and max(rank for rank, _ in ranked) > 0:
-            ranked.remove(max(ranked, key=lambda item: item[0]))
+        while len(ranked) > height and (worst := max(rank for rank, _ in ranked)) > 0:
+            ranked = [item for item in ranked if item[0] != worst]
         lines = [line for _, line in ranked][: max(height, 1)]
         for line in lines:
+            # Names and reasons come from elsewhere; none may break the layout or drive the terminal.
+            line.plain = "".join(char if char.isprintable() else " " for char in line.plain)
             line.no_wrap = True
             line.truncate(width, overflow="ellipsis")
         return lines
@@ -198,8 +121,10 @@ class PanelView:
             left = f" {name} · NO HEARTBEAT for {self.silent_s:.0f} s"
         elif state.is_on(self._now_s):
             left = f" {name} · STIMULATION ON"
+        if cell_len(left) + cell_len(right) + 1 > width:
+            right = right.split("  ")[-1]  # the name of the stream is what can be missed
         text = Text(left, style)
-        text.truncate(max(width - len(right) - 1, 0), overflow="ellipsis", pad=True)
+        text.truncate(max(width - cell_len(right) - 1, 0), overflow="ellipsis", pad=True)
         return text.append(f" {right}")
 
     def _present(self, width: int) -> Iterator[Text]:
@@ -210,15 +135,15 @@ class PanelView:
         left = [Text(line, f"bold {colour}") for line in big_letters(state.state)]
         since = "before this screen" if state.since_s is None else clock(state.since_s)
         lasted = "" if state.since_s is None else f" ({clock(state.elapsed_s - state.since_s)})"
-        p = f"p {state.probability:.2f} · " if state.probs else ""
-        left.append(Text.assemble((p, f"bold {colour}"), f"since {since}{lasted}"))
+        p = f"p {state.probability:.2f}" if state.probs else ""
+        left.append(Text.assemble((p, f"bold {colour}"), " · " if p else "", f"since {since}{lasted}"))
         if stale:
             left.append(Text("not known: nothing is heard", WARN))
         elif state.valid:
             left.append(Text.assemble(("valid", GOOD), f" · lag {state.lag_s:g} s · age {state.age_s:.2f} s"))
         else:
             left.append(Text(f"not valid: {state.reason}", WARN))
-        left_width = 36 if width >= 70 else 30
+        left_width = 38 if width >= 70 else 34
         bars = [self._bar(k, width - left_width, stale) for k in range(len(state.labels))]
         for k in range(max(len(left), len(bars))):
             line = left[k] if k < len(left) else Text()
@@ -242,53 +167,24 @@ class PanelView:
             (f" {probability:.2f}" if known else "    –", weight or DIM),
         )
 
-    def _hypnogram(self, width: int, rows_per_state: int) -> Iterator[Text]:
-        """One band per state; the height of a cell is the part of its column that the state had."""
+    def _hypnogram(self, width: int, rows_per_state: int) -> list[Text]:
         state = self.state
         if not state.labels:
-            return
-        margin = max(map(len, state.labels)) + 2
-        columns = state.strip.columns(width - margin, state.hop_s)
-        steps = 8 * rows_per_state - 1  # the last eighth stays free, so that bands do not touch
-        for label in hypnogram_order(state.labels):
-            colour = colour_of(label, state.labels)
-            lines = [Text() for _ in range(rows_per_state)]
-            for shares in columns.shares:
-                filled = round(shares.get(label, 0.0) * steps)
-                unknown = shares.get(UNKNOWN, 0.0) > 0.5
-                for k, line in enumerate(lines):
-                    eighths = min(max(filled - 8 * (rows_per_state - 1 - k), 0), 8)
-                    line.append(*(("░", DIM) if unknown and not eighths else (" ▁▂▃▄▅▆▇█"[eighths], colour)))
-            for k, line in enumerate(lines):
-                name = label if k == rows_per_state - 1 else ""
-                yield Text.assemble((f"{name:<{margin - 2}} ", colour), ("│", DIM), line)
-        yield Text.assemble(
-            " " * (margin - 1), (self._axis(width - margin, columns.start_s, columns.width_s), DIM)
-        )
-
-    @staticmethod
-    def _axis(n_columns: int, start_s: float, width_s: float) -> str:
-        """Ticks at round times, each with its time, as many as fit."""
-        every = next(k for k in (10, 12, 15, 20, 30) if k * width_s % 10 == 0)
-        axis = "└" + "".join("┴" if k % every == 0 and k else "─" for k in range(n_columns))
-        for k in range(0, n_columns, every):
-            label = clock(start_s + k * width_s)
-            if k + 1 + len(label) <= n_columns:
-                axis = axis[: k + 2] + label + axis[k + 2 + len(label) :]
-        return axis[: n_columns + 1]
+            return []
+        n_columns = width - margin_of(state.labels)
+        return hypnogram(state.strip.columns(n_columns, state.hop_s), state.labels, n_columns, rows_per_state)
 
     def _latency(self, width: int) -> Text:
         state = self.state
         if state.heartbeat is None:
             return row("latency", ("not measured yet", DIM))
+        misses = state.heartbeat.misses
         apart = "  ·  " if width >= 70 else "  "
-        parts: list[tuple[str, str] | str] = []
+        parts: list[tuple[str, str] | str] = [(f"{misses} missed", BAD if misses else GOOD)]
         for key in ("p50", "p99", "max"):
             value = state.heartbeat.latency.get(f"{key}_ms", math.nan)
-            parts += [(f"{key} {number(value)}", self._grade(value)), " ms" if key == "max" else apart]
-        misses = state.heartbeat.misses
-        parts += [apart, (f"{misses} missed", BAD if misses else GOOD), f" of {number(state.deadline_ms)} ms"]
-        return row("latency", *parts)
+            parts += [apart, (f"{key} {number(value)}", self._grade(value))]
+        return row("latency", *parts, f" of {number(state.deadline_ms)} ms")
 
     def _grade(self, value_ms: float) -> str:
         deadline_ms = self.state.deadline_ms
@@ -308,19 +204,19 @@ class PanelView:
         parts: list[tuple[str, str] | str] = []
         stalled_s = heartbeat.stalled_s if heartbeat else 0.0
         if stalled_s >= STALLED_S:
-            parts += [(f"NO SAMPLES for {stalled_s:.0f} s", BAD), "  ·  "]
+            parts += [(f"NO SAMPLES for {stalled_s:.0f} s", BAD), " · "]
         if gap is not None and gap.open:
-            parts += [(f"GAP since {clock(state.elapsed_s)}: {gap.reason}", BAD), "  ·  "]
+            parts += [(f"GAP since {clock(state.elapsed_s)}: {gap.reason}", BAD), " · "]
         n_gaps = heartbeat.counters.get("gaps", 0) if heartbeat else 0
         if gap is not None and not gap.open:
             lost_s = gap.n_samples / state.sfreq if state.sfreq else 0.0
             end_s = (gap.start + gap.n_samples) / state.sfreq if state.sfreq else 0.0
             parts += [
                 (f"{max(n_gaps, 1)} gap{'s' if n_gaps > 1 else ''}", WARN),
-                f", last at {clock(end_s)} ({lost_s:.2f} s, {gap.reason})  ·  ",
+                f", last at {clock(end_s)} ({lost_s:.1f} s, {gap.reason}) · ",
             ]
         elif gap is None:
-            parts += [("no gaps", GOOD) if not n_gaps else (f"{n_gaps} gaps", WARN), "  ·  "]
+            parts += [("no gaps", GOOD) if not n_gaps else (f"{n_gaps} gaps", WARN), " · "]
         if heartbeat is not None:
             parts.append(f"{heartbeat.measured_sfreq:.2f} Hz, {heartbeat.stamps} stamps")
         return row("signal", *parts)
@@ -379,5 +275,5 @@ class PanelView:
         if state.n_refused:
             parts.append((f" {state.n_refused} commands refused ·", BAD))
         bundle = f"{state.bundle} {state.bundle_sha256[:8]}".strip() or "no bundle"
-        parts.append(f" {bundle} · {state.run} " if state.run else " no run yet ")
+        parts.append((f" {bundle} · {state.run} " if state.run else " no run yet ", DIM))
         return Text.assemble(*parts)

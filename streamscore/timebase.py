@@ -8,10 +8,15 @@ stamp): every step of two periods or more is a loss, even of one sample, and a s
 duplicate or late sample, which is dropped. *Arrival* stamps were taken when a program got round to it and
 jitter: a step counts as a loss only beyond `jitter_tolerance_s`, against a slowly tracked expectation. In mode
 ``auto`` stamps count as exact until a step inside the tolerance is off the grid, and as arrival from then on.
+
+What is dropped is never bridged: a sample without a finite stamp is a gap of one, and after late samples
+the run is broken. While the rate of the stamps is wrong every sample is withheld, because the network would see
+another frequency axis.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -44,6 +49,7 @@ class Counters:
     bad_stamps: int = 0
     clock_jumps: int = 0
     rate_faults: int = 0
+    wrong_rate_samples: int = 0
 
 
 class _Verdict(NamedTuple):
@@ -72,31 +78,32 @@ class Timebase:
     ----------
     counters
         Running totals.
+    next_index
+        Absolute index that the next sample has if it follows on.
     measured_sfreq
         Rate over the last :data:`RATE_WINDOW_S` of stamps in Hz; the nominal one until then.
     """
 
-    #: An exact step may differ from whole periods by this part of a period; less than any rate fault.
+    #: An exact step may differ from whole periods by this part of a period.
     GRID_TOLERANCE = 0.02
     #: Time constant with which the expectation follows arrival stamps.
     TRACKING_S = 2.0
     #: Span of stamps over which the rate is measured.
     RATE_WINDOW_S = 10.0
-    #: A step longer than this says nothing about the rate.
-    PAUSE_S = 1.0
 
     def __init__(self, config: Config, sfreq: float) -> None:
         self._config = config
         self._period_s = 1.0 / sfreq
         self._sfreq = sfreq
         self._exact = config.stamps != "arrival"
-        self._next = 0
         self._last_s: float | None = None
         self._expected_s = 0.0
         self._n_rejected = 0
+        self._broken = False
         self._rate_n = 0
-        self._rate_t0_s = 0.0
+        self._rate_t0_s = self._rate_last_s = 0.0
         self._rate_fault = ""
+        self.next_index = 0
         self.counters = Counters()
         self.measured_sfreq = sfreq
 
@@ -108,124 +115,162 @@ class Timebase:
     def push(self, chunk: Chunk) -> list[Segment | Gap]:
         """Split a chunk into segments without loss, and the gaps between them."""
         stamps_s = chunk.stamps_s
-        if len(stamps_s) == 0:
-            return []
-        if self._exact and self._is_regular(stamps_s):
-            self._last_s = float(stamps_s[-1])
-            self._n_rejected = 0
-            return [self._segment(chunk, 0, len(stamps_s))]
         pieces: list[Segment | Gap] = []
-        begin = 0
-        for i, stamp_s in enumerate(stamps_s.tolist()):
-            verdict = self._place(stamp_s)
+        begin = i = 0  # samples begin … i - 1 follow on and are in no piece yet
+        while i < len(stamps_s):
+            if n_regular := self._take_regular(stamps_s[i:]):
+                i += n_regular
+                continue
+            verdict = self._place(float(stamps_s[i]))
+            i += 1
             if verdict is _FOLLOWS:
                 continue
-            if i > begin:
-                pieces.append(self._segment(chunk, begin, i))
+            if i - 1 > begin:
+                pieces.append(self._segment(chunk, begin, i - 1))
             if verdict.reason:
-                t_s = stamp_s + chunk.clock_offset_s - verdict.n_missing * self._period_s
-                pieces.append(Gap(self._next, verdict.n_missing, t_s, verdict.reason))
-                self._next += verdict.n_missing
-            begin = i if verdict.keep else i + 1
-        if begin < len(stamps_s):
-            pieces.append(self._segment(chunk, begin, len(stamps_s)))
+                self._append_gap(pieces, verdict, chunk.clock_offset_s)
+            begin = i - 1 if verdict.keep else i
+        if begin < i:
+            pieces.append(self._segment(chunk, begin, i))
         return pieces
 
     def _segment(self, chunk: Chunk, begin: int, end: int) -> Segment:
-        start = self._next
-        self._next += end - begin
+        start = self.next_index
+        self.next_index += end - begin
         self.counters.samples += end - begin
         return Segment(start, chunk.data[begin:end], chunk.stamps_s[begin:end] + chunk.clock_offset_s)
 
-    def _is_regular(self, stamps_s: TimeArray) -> bool:
-        """Whether the whole chunk follows on, one exact period a sample (the path of nearly all chunks)."""
-        if self._last_s is None:
-            return False
+    def _append_gap(self, pieces: list[Segment | Gap], verdict: _Verdict, offset_s: float) -> None:
+        """Add the gap of a verdict, joined to the one before if it goes on."""
+        assert self._last_s is not None
+        n = verdict.n_missing
+        t_s = self._last_s + offset_s - (n if verdict.keep else n - 1) * self._period_s
+        gap = Gap(self.next_index, n, t_s, verdict.reason)
+        before = pieces[-1] if pieces else None
+        if isinstance(before, Gap) and before.reason == gap.reason:
+            pieces[-1] = Gap(before.start, before.n_samples + n, before.t_s, before.reason)
+        else:
+            pieces.append(gap)
+        self.next_index += n
+
+    def _take_regular(self, stamps_s: TimeArray) -> int:
+        """Take in the samples that follow on, one exact period each: all, for nearly all chunks.
+
+        Stops short of a sample that ends a rate window, for the slow path to judge. Returns their number.
+        """
+        if not self._exact or self._last_s is None or self._broken or self._rate_fault:
+            return 0
         steps = np.diff(stamps_s, prepend=self._last_s) * self._sfreq
-        return bool(np.all(np.abs(steps - 1.0) <= self.GRID_TOLERANCE))
+        regular = np.abs(steps - 1.0) <= self.GRID_TOLERANCE
+        n = len(regular) if regular.all() else int(regular.argmin())
+        n = int(np.searchsorted(stamps_s[:n] - self._rate_t0_s, self.RATE_WINDOW_S))
+        if n:
+            self._last_s = self._rate_last_s = float(stamps_s[n - 1])
+            self._rate_n += n
+            self._n_rejected = 0
+        return n
 
     def _place(self, stamp_s: float) -> _Verdict:
         """Judge one sample."""
-        if not np.isfinite(stamp_s):
-            self.counters.bad_stamps += 1
-            return _DROPPED
+        if not math.isfinite(stamp_s):
+            return self._place_without_stamp()
         if self._last_s is None:
-            self._rate_n, self._rate_t0_s = 1, stamp_s
+            self._rate_t0_s = self._rate_last_s = stamp_s
             return self._accept(stamp_s, stamp_s)
         if stamp_s == self._last_s:
             self.counters.duplicate_samples += 1
-            return self._reject(stamp_s)
-        if self._exact:
-            periods = (stamp_s - self._last_s) * self._sfreq
-            n_steps = round(periods)
-            off_grid = abs(periods - n_steps) > self.GRID_TOLERANCE
-            near = abs(periods - 1.0) * self._period_s <= self._config.jitter_tolerance_s
-            if not (self._config.stamps == "auto" and off_grid and near):
-                if n_steps <= 0:
-                    self.counters.late_samples += 1
-                    return self._reject(stamp_s)
-                return self._accept(stamp_s, stamp_s, n_missing=n_steps - 1)
+            return self._reject(stamp_s, breaks=not self._exact)
+        self._measure_rate(stamp_s)
+        verdict = self._place_exact(stamp_s, self._last_s) if self._exact else self._place_arrival(stamp_s)
+        if verdict.keep and self._rate_fault:
+            self.counters.wrong_rate_samples += 1
+            return _Verdict(keep=False, n_missing=verdict.n_missing + 1, reason=self._rate_fault)
+        return verdict
+
+    def _place_without_stamp(self) -> _Verdict:
+        """Judge a sample whose stamp is NaN or infinite: it takes its place, and cannot be used."""
+        self.counters.bad_stamps += 1
+        if self._last_s is None:
+            return _DROPPED
+        stamp_s = self._last_s + self._period_s if self._exact else self._expected_s
+        self._rate_n += 1
+        self._rate_last_s = stamp_s
+        self._accept(stamp_s, stamp_s)
+        return _Verdict(keep=False, n_missing=1, reason="stamp is not finite")
+
+    def _place_exact(self, stamp_s: float, last_s: float) -> _Verdict:
+        """Judge a sample whose stamp should be whole periods after the last one."""
+        periods = (stamp_s - last_s) * self._sfreq
+        n_steps = round(periods)
+        off_grid = abs(periods - n_steps) > self.GRID_TOLERANCE
+        near = abs(periods - 1.0) * self._period_s <= self._config.jitter_tolerance_s
+        if self._config.stamps == "auto" and off_grid and near:
             self._exact = False
-            self._expected_s = self._last_s + self._period_s
-            self._rate_n, self._rate_t0_s = 1, self._last_s
-        return self._place_arrival(stamp_s)
+            self._expected_s = last_s + self._period_s
+            return self._place_arrival(stamp_s)
+        if n_steps <= 0:
+            self.counters.late_samples += 1
+            return self._reject(stamp_s, breaks=True)
+        return self._accept(stamp_s, stamp_s, n_missing=n_steps - 1)
 
     def _place_arrival(self, stamp_s: float) -> _Verdict:
         """Judge a sample whose stamp jitters, against the tracked expectation."""
-        self._measure_rate(stamp_s)
         error_s = stamp_s - self._expected_s
         if error_s < -self._config.jitter_tolerance_s:
             self.counters.late_samples += 1
-            return self._reject(stamp_s)
-        if self._rate_fault:
-            self._accept(stamp_s, stamp_s)
-            return _Verdict(keep=False, n_missing=1, reason=self._rate_fault)
+            return self._reject(stamp_s, breaks=True)
         if error_s > self._config.jitter_tolerance_s:
             return self._accept(stamp_s, stamp_s, n_missing=max(round(error_s * self._sfreq), 1))
-        n_dropped = self._n_rejected
-        anchor_s = self._expected_s + error_s * min(self._period_s / self.TRACKING_S, 1.0)
-        self._accept(stamp_s, anchor_s)
-        # What was dropped here is not on record as missing, so it must break the run.
-        return _Verdict(keep=True, n_missing=0, reason="late samples dropped") if n_dropped else _FOLLOWS
+        return self._accept(stamp_s, self._expected_s + error_s * min(self._period_s / self.TRACKING_S, 1.0))
 
     def _accept(self, stamp_s: float, anchor_s: float, n_missing: int = 0) -> _Verdict:
+        broken = self._broken
         self._last_s = stamp_s
         self._expected_s = anchor_s + self._period_s
         self._n_rejected = 0
-        if n_missing == 0:
-            return _FOLLOWS
-        self.counters.gaps += 1
-        self.counters.missing_samples += n_missing
-        return _Verdict(keep=True, n_missing=n_missing, reason="samples lost")
+        self._broken = False
+        if n_missing:
+            self.counters.gaps += 1
+            self.counters.missing_samples += n_missing
+            return _Verdict(keep=True, n_missing=n_missing, reason="samples lost")
+        # What was dropped is not on record as missing, so it must break the run.
+        return _Verdict(keep=True, reason="late samples dropped") if broken else _FOLLOWS
 
-    def _reject(self, stamp_s: float) -> _Verdict:
-        """Drop a sample, unless so many were dropped that the clock itself must have jumped back."""
+    def _reject(self, stamp_s: float, *, breaks: bool) -> _Verdict:
+        """Drop a sample, unless so many were dropped that the clock itself must have jumped back or stopped.
+
+        The dropped samples then count as time that passed, so that a stopped clock ends in UNKNOWN too.
+        """
         self._n_rejected += 1
+        self._broken |= breaks
         if self._n_rejected * self._period_s < self._config.clock_jump_s:
             return _DROPPED
+        n_missing = self._n_rejected - 1
         self.counters.clock_jumps += 1
         self._accept(stamp_s, stamp_s)
-        return _Verdict(keep=True, n_missing=0, reason="clock jumped back")
+        return _Verdict(keep=True, n_missing=n_missing, reason="clock jumped back")
 
     def _measure_rate(self, stamp_s: float) -> None:
-        """Compare the rate of arrival stamps with the nominal one every :data:`RATE_WINDOW_S`.
+        """Compare the rate of the stamps with the nominal one every :data:`RATE_WINDOW_S`.
 
-        Exact stamps need no measurement: each of their steps is within :data:`GRID_TOLERANCE`. While the rate
-        is off, every sample is withheld, because the network would see another frequency axis.
+        A loss that the tolerance tells from jitter says nothing about the rate, and begins a new window.
         """
-        assert self._last_s is not None
-        if abs(stamp_s - self._last_s) > self.PAUSE_S:
-            self._rate_n, self._rate_t0_s = 1, stamp_s
+        step_s = stamp_s - self._rate_last_s
+        self._rate_last_s = stamp_s
+        if abs(step_s) > self._config.jitter_tolerance_s + self._period_s:
+            self._rate_n, self._rate_t0_s = 0, stamp_s
             return
+        self._rate_n += 1
         span_s = stamp_s - self._rate_t0_s
         if span_s < self.RATE_WINDOW_S:
-            self._rate_n += 1
             return
         self.measured_sfreq = self._rate_n / span_s
-        self._rate_n, self._rate_t0_s = 1, stamp_s
-        self._rate_fault = ""
-        if abs(self.measured_sfreq / self._sfreq - 1.0) > self._config.rate_tolerance:
-            self.counters.rate_faults += 1
-            self._rate_fault = (
-                f"rate: stamps run at {self.measured_sfreq:.1f} Hz, the stream declares {self._sfreq:g} Hz"
-            )
+        self._rate_n, self._rate_t0_s = 0, stamp_s
+        if abs(self.measured_sfreq / self._sfreq - 1.0) <= self._config.rate_tolerance:
+            self._rate_fault = ""
+            return
+        self.counters.rate_faults += 1
+        # The first reason stays while it lasts, so that it is one gap.
+        self._rate_fault = self._rate_fault or (
+            f"rate: stamps run at {self.measured_sfreq:.1f} Hz, the stream declares {self._sfreq:g} Hz"
+        )

@@ -31,12 +31,9 @@ from streamscore.events import Event, PosteriorEvent, StartEvent
 from streamscore.models.tinysleepnet import Config as TinySleepNetConfig
 from streamscore.models.tinysleepnet import build as build_tinysleepnet
 from streamscore.record import NullRecorder, Recorder
-from streamscore.recordings.base import Recording
-from streamscore.simulate import simulate
 from streamscore.sinks.base import Sink
 from streamscore.sources.base import Source
 from streamscore.types import Chunk, StreamInfo
-from tools import replay
 from tools.bench_roles import stop_flag
 
 Floats = npt.NDArray[np.float64]
@@ -52,8 +49,9 @@ class EngineOptions:
         Content of a rig file.
     is_virtual
         Run on a virtual clock, as fast as possible.
-    bare_gap_s
-        Wall time after an output at which the bare network is timed; ``None`` never does.
+    bare_gap_s, bare_from
+        Wall time after an output at which the bare network is timed (``None``: never), and the number of outputs
+        before that begins.
     rss_every
         Outputs between two looks at the resident memory; 0 never looks.
     """
@@ -61,6 +59,7 @@ class EngineOptions:
     rig: dict[str, Any]
     is_virtual: bool = False
     bare_gap_s: float | None = None
+    bare_from: int = 0
     rss_every: int = 0
 
 
@@ -98,18 +97,20 @@ class EngineTimes:
 class BareNetwork:
     """Time ``model(x, state)`` with nothing around it, at a given distance from the engine's own outputs."""
 
-    def __init__(self, bundle: Bundle, clock: Clock, gap_s: float) -> None:
+    def __init__(self, bundle: Bundle, clock: Clock, gap_s: float, first: int) -> None:
         self._model = bundle.model
         self._clock = clock
         self._gap_s = gap_s
+        self._first = first
         self._due_s = math.inf
         self._x = torch.randn(1, bundle.model.n_channels, bundle.model.timing.step_samples)
         self._state = bundle.model.initial_state(1)
         self.durations_s = array("d")
 
-    def after_output(self, now_s: float) -> None:
-        """Plan the next run."""
-        self._due_s = now_s + self._gap_s
+    def after_output(self, n: int, now_s: float) -> None:
+        """Plan the next run after the output number `n`."""
+        if n > self._first:
+            self._due_s = now_s + self._gap_s
 
     def run_if_due(self) -> None:
         """Run once if the time has come."""
@@ -155,7 +156,9 @@ class Tap(Source):
 class Probe(Sink):
     """The last sink: whatever it sees has been written by all the others."""
 
-    def __init__(self, clock: Clock, tap: Tap, bare: BareNetwork | None, rss_every: int, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, clock: Clock, tap: Tap, bare: BareNetwork | None, rss_every: int, ready: Callable[[], None]
+    ) -> None:
         self._clock = clock
         self._tap = tap
         self._bare = bare
@@ -178,8 +181,8 @@ class Probe(Sink):
         newest_s = event.t_stop_s + event.lag_s - self._period_s
         self.rows.extend((newest_s, self._tap.received_s, event.wall_s, now_s, event.valid))
         self._n += 1
-        if self._bare is not None and event.valid:
-            self._bare.after_output(now_s)
+        if self._bare is not None:
+            self._bare.after_output(self._n, now_s)
         if self._rss_every and self._n % self._rss_every == 0:
             self.rss.extend((event.t_stop_s, self._process.memory_info().rss / 1e6))
 
@@ -193,7 +196,9 @@ def score(connection: Connection, options: EngineOptions) -> None:
     torch.set_num_threads(config.threads)
     clock: Clock = VirtualClock() if options.is_virtual else LslClock()
     bundle = load_bundle(config.bundle) if config.bundle else None
-    bare = BareNetwork(bundle, clock, options.bare_gap_s) if bundle and options.bare_gap_s is not None else None
+    bare = None
+    if bundle is not None and options.bare_gap_s is not None:
+        bare = BareNetwork(bundle, clock, options.bare_gap_s, options.bare_from)
     tap = Tap(build_source(config.source, clock), bare)
     sinks: list[Sink] = []
     for section in config.sinks:
@@ -243,13 +248,3 @@ def make_untrained(path: Path, sfreq: float) -> None:
         channels=("EEG",),
     )
     save_bundle(path, spec, model)
-
-
-def play(connection: Connection, options: tuple[str, float, float, float]) -> None:
-    """Replay simulated sleep over LSL: `options` are name, rate in Hz, stream seconds and speed."""
-    name, sfreq, duration_s, speed = options
-    recording: Recording = simulate("human", duration_s, sfreq=sfreq)
-    connection.send("ready")
-    replay.play(recording, replay.Options(name, speed, settle_s=3.0), lambda _: None)
-    connection.send("done")
-    connection.recv()

@@ -25,6 +25,8 @@ import pylsl
 import zmq
 
 from streamscore.errors import LoopError
+from streamscore.simulate import simulate
+from tools import replay
 
 Times = npt.NDArray[np.float64]
 
@@ -96,7 +98,9 @@ class Child:
             raise LoopError(
                 f"bench: process {self._name!r} ended with exit code {self._process.exitcode}; its message is above"
             ) from None
-        raise LoopError(f"bench: process {self._name!r} said nothing for {timeout_s:g} s; is the machine overloaded?")
+        raise LoopError(
+            f"bench: process {self._name!r} said nothing for {timeout_s:g} s; is the machine overloaded?"
+        )
 
     def stop(self, timeout_s: float = 30.0) -> Any:
         """Tell the process to stop, and return what it measured."""
@@ -106,7 +110,9 @@ class Child:
     def __enter__(self) -> Child:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._process.join(0.0 if error else 5.0)
         if self._process.is_alive():
             self._process.terminate()
@@ -233,3 +239,27 @@ def listen(connection: Connection, endpoint: str) -> None:
             arrived_s.append(now_s)
     socket.close(linger=0)
     connection.send(np.asarray(arrived_s))
+
+
+@dataclass(frozen=True)
+class PlayOptions:
+    """Simulated sleep to be replayed at a multiple of its pace."""
+
+    name: str
+    sfreq: float
+    duration_s: float
+    speed: float
+
+
+def play(connection: Connection, options: PlayOptions) -> None:
+    """Replay simulated sleep over LSL, as ``streamscore replay`` does."""
+    recording = simulate("human", options.duration_s, sfreq=options.sfreq)
+    connection.send("ready")
+    connection.recv()
+    replay.play(recording, replay.Options(options.name, options.speed, linger_s=1.0), _ignore)
+    connection.send("done")
+    connection.recv()
+
+
+def _ignore(line: str) -> None:
+    del line

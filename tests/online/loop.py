@@ -18,6 +18,7 @@ from streamscore.events import Event, PosteriorEvent
 from streamscore.record import NullRecorder
 from streamscore.sinks.base import Sink
 from streamscore.sources import lsl
+from streamscore.types import StreamInfo
 
 #: How long a condition may take to come true before a test fails. Nothing waits longer than it has to.
 PATIENCE_S = 30.0
@@ -65,6 +66,12 @@ def make_outlet(
     return pylsl.StreamOutlet(info, max_buffered=100_000)
 
 
+def no_record(info: StreamInfo) -> NullRecorder:
+    """Keep no record of `info`."""
+    del info
+    return NullRecorder()
+
+
 class Loop:
     """One stream through one engine.
 
@@ -104,7 +111,7 @@ class Loop:
             lsl.build(lsl.Config(**section), clock),
             bundle=bundle,
             clock=clock,
-            make_recorder=make_recorder or (lambda info: NullRecorder()),
+            make_recorder=make_recorder or no_record,
             sinks=[self.collect],
         )
         self._thread = threading.Thread(target=self._run, name="engine")
@@ -151,7 +158,7 @@ class Loop:
             f"the output at sample {stop}",
         )
 
-    def wait_for(self, kind: str, match: Callable[[Any], bool] = lambda event: True) -> Any:
+    def wait_for(self, kind: str, match: Callable[[Any], bool] = bool) -> Any:
         """Wait for an event of a type, and return it."""
         found: list[Any] = []
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from streamscore.clock import LslClock
 from streamscore.errors import (
     AmbiguousStreamError,
     BundleMismatchError,
@@ -223,10 +224,8 @@ def test_a_silent_stream_is_unknown_within_the_stall_time(loop: MakeLoop) -> Non
     run.finish()
 
 
-def test_a_stale_backlog_is_flushed_and_counted(tiny: object) -> None:
+def test_a_stale_backlog_is_flushed_and_counted() -> None:
     outlet = make_outlet("backlog")
-    from streamscore.clock import LslClock
-
     source = lsl.build(lsl.Config(name="backlog", timeout_s=5.0), LslClock())
     source.open(("EEG",))
     source.begin()

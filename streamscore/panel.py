@@ -1,0 +1,182 @@
+"""The screen of a run: another process than the engine, which only listens.
+
+A terminal gets a live panel, anything else plain lines. Whatever happens here, the engine does not notice.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Protocol
+
+import zmq
+from pydantic import ValidationError
+from rich.console import Console
+from rich.live import Live
+
+from streamscore.errors import ConfigError
+from streamscore.events import AnyEvent, StopEvent, parse
+from streamscore.panel_lines import PlainLines
+from streamscore.panel_state import PanelState
+from streamscore.panel_view import PanelView
+
+__all__ = ["PanelState", "watch"]
+
+#: Messages kept for this process while it is slow; beyond, they are lost and counted as missed.
+HIGH_WATER_MARK = 100_000
+#: Longest wait for a message, and for what is polled.
+POLL_S = 0.1
+#: Least and greatest time between two pictures.
+FRAME_S, IDLE_FRAME_S = 0.125, 1.0
+#: After Ctrl-C, which a run on the same terminal gets too: how long its end is waited for.
+GRACE_S = 3.0
+
+
+class Screen(Protocol):
+    """Where a run is shown."""
+
+    def event(self, state: PanelState, event: AnyEvent) -> None:
+        """Show one event that `state` has taken in."""
+        ...
+
+    def idle(self, state: PanelState, silent_s: float, hint: str) -> None:
+        """Show what time alone changes; called some ten times a second."""
+        ...
+
+
+class LinesScreen:
+    """Plain lines, each flushed."""
+
+    def __init__(self, console: Console, endpoint: str, title: str) -> None:
+        self._console = console
+        self._lines = PlainLines(endpoint)
+
+    def event(self, state: PanelState, event: AnyEvent) -> None:
+        self._say(self._lines.event(state, event))
+
+    def idle(self, state: PanelState, silent_s: float, hint: str) -> None:
+        self._say(self._lines.idle(state, silent_s))
+
+    def _say(self, lines: list[str]) -> None:
+        encoding = self._console.encoding
+        for line in lines:
+            # Straight to the file: a line must not be wrapped, and what cannot be encoded must not end the watch.
+            self._console.file.write(line.encode(encoding, "replace").decode(encoding) + "\n")
+            self._console.file.flush()
+
+
+class LiveScreen:
+    """The panel, redrawn when something changed, and once a second."""
+
+    def __init__(self, live: Live, endpoint: str, title: str) -> None:
+        self._live = live
+        self._endpoint = endpoint
+        self._title = title
+        self._changed = True
+        self._shown: tuple[int, str] = (-1, "")
+        self._drawn_s = float("-inf")
+
+    def event(self, state: PanelState, event: AnyEvent) -> None:
+        self._changed = True
+
+    def idle(self, state: PanelState, silent_s: float, hint: str) -> None:
+        now_s = time.monotonic()
+        shown = (state.n_unreadable, hint)
+        due = self._changed or shown != self._shown or now_s - self._drawn_s >= IDLE_FRAME_S
+        if not due or now_s - self._drawn_s < FRAME_S:
+            return
+        self._changed, self._shown, self._drawn_s = False, shown, now_s
+        self._live.update(PanelView(state, silent_s, self._endpoint, self._title, hint), refresh=True)
+
+
+class Interrupt:
+    """What SIGINT and SIGTERM ask for.
+
+    SIGTERM ends at once. The first SIGINT ends after :data:`GRACE_S`, so that the end of a run on the same
+    terminal is still shown; the second ends at once.
+    """
+
+    def __init__(self) -> None:
+        self._due_s = float("inf")
+        self.hint = ""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether to end now."""
+        return time.monotonic() >= self._due_s
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Signal handler."""
+        if number == signal.SIGINT and not self.hint:
+            self._due_s = time.monotonic() + GRACE_S
+            self.hint = "waiting for the end of the run; Ctrl-C again leaves at once"
+        else:
+            self._due_s = float("-inf")
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Handle signals inside the block, if this is the thread that may."""
+        names = ("SIGINT", "SIGTERM", "SIGBREAK")
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        if threading.current_thread() is not threading.main_thread():
+            numbers = []
+        before: dict[int, Any] = {number: signal.signal(number, self.handle) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def watch(
+    endpoint: str,
+    console: Console,
+    *,
+    plain: bool,
+    title: str = "streamscore",
+    on_event: Callable[[AnyEvent], None] | None = None,
+    until: Callable[[], bool] | None = None,
+) -> None:
+    """Show the run that publishes at `endpoint`, until it stops.
+
+    The engine need not be there yet. When it falls silent that is told, and waited for.
+
+    Parameters
+    ----------
+    endpoint
+        Address of a ``zmq_pub`` sink.
+    console
+        Where to show it.
+    plain
+        Lines instead of the panel; also used where the terminal cannot draw one.
+    title
+        Heading of the panel.
+    on_event
+        Called with each event after it was taken in.
+    until
+        Polled some ten times a second; ends the watch when it returns true. Signals are then the caller's.
+
+    Raises
+    ------
+    ConfigError
+        If `endpoint` is not an address that can be connected to.
+    """
+    interrupt = Interrupt()
+    ends = until or (lambda: interrupt.is_due)
+    socket = _subscribe(endpoint)
+    try:
+        if plain or console.is_dumb_terminal or not console.encoding.lower().startswith("utf"):
+            with _signals(interrupt, until is None):
+                _follow(socket, LinesScreen(console, endpoint, title), on_event, ends, interrupt)
+        else:
+            _watch_live(socket, console, endpoint, title, on_event, ends, interrupt, until is None)
+    except BrokenPipeError:
+        # Whoever read the lines went away; the interpreter must not complain about that at its end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), console.file.fileno())
+    finally:
+        socket.close(0)

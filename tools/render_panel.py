@@ -1,0 +1,151 @@
+"""Draw the panel of a recorded run: ``python -m tools.render_panel RUN_FOLDER [--at-s S] [-o panel.svg]``.
+
+The picture is self-contained: text in whatever monospaced font the reader has, block characters as shapes, so that
+bars and letters have no seams whatever the font.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from rich.console import Console
+from rich.segment import Segment
+from rich.style import Style
+from rich.terminal_theme import SVG_EXPORT_THEME
+
+from streamscore.events import parse
+from streamscore.panel_state import PanelState
+from streamscore.panel_view import PanelView
+from streamscore.run_folder import EVENTS_FILE
+
+CELL_WIDTH, CELL_HEIGHT, FONT_SIZE, MARGIN = 8.4, 17.0, 14.0, 12.0
+FONTS = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
+#: Block characters as (left, top, width, height) in parts of a cell.
+BLOCKS = {
+    "█": (0.0, 0.0, 1.0, 1.0),
+    "▀": (0.0, 0.0, 1.0, 0.5),
+    **{char: (0.0, 1 - k / 8, 1.0, k / 8) for k, char in enumerate("▁▂▃▄▅▆▇", 1)},
+    **{char: (0.0, 0.0, k / 8, 1.0) for k, char in enumerate("▏▎▍▌▋▊▉", 1)},
+}
+
+
+def main() -> None:
+    """Read the events of a run and write the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_folder", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=Path("panel.svg"))
+    parser.add_argument(
+        "--at-s", type=float, default=math.inf, help="elapsed stream time to show; the end without"
+    )
+    parser.add_argument("--width", type=int, default=100)
+    parser.add_argument("--height", type=int, default=26)
+    parser.add_argument("--title", default="streamscore")
+    options = parser.parse_args()
+    state = state_at(options.run_folder / EVENTS_FILE, options.at_s)
+    view = PanelView(state, title=options.title)
+    options.output.write_text(svg(view, options.width, options.height), encoding="utf-8")
+
+
+def state_at(path: Path, at_s: float) -> PanelState:
+    """Feed the events of `path` until `at_s` of stream time has passed."""
+    state = PanelState()
+    with path.open("rb") as lines:
+        for line in lines:
+            state.update(parse(line))
+            if state.elapsed_s >= at_s:
+                break
+    return state
+
+
+def svg(view: PanelView, width: int, height: int) -> str:
+    """Return the picture of `view` on a terminal of `width` columns and `height` lines."""
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        height=height,
+        force_terminal=True,
+        color_system="truecolor",
+        legacy_windows=False,
+    )
+    lines = console.render_lines(view, console.options, pad=False)
+    shapes = [shape for y, line in enumerate(lines) for shape in _line(line, y)]
+    image_width = round(width * CELL_WIDTH + 2 * MARGIN)
+    image_height = round(len(lines) * CELL_HEIGHT + 2 * MARGIN)
+    background = SVG_EXPORT_THEME.background_color.hex
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {image_width} {image_height}" '
+            f'width="{image_width}" height="{image_height}">',
+            f"<title>{escape(view.title)}</title>",
+            f'<rect width="100%" height="100%" rx="8" fill="{background}"/>',
+            f'<g transform="translate({MARGIN:g} {MARGIN:g})" font-family="{FONTS}" font-size="{FONT_SIZE:g}" '
+            'xml:space="preserve">',
+            *shapes,
+            "</g>",
+            "</svg>\n",
+        ]
+    )
+
+
+def _line(segments: list[Segment], y: int) -> list[str]:
+    shapes = []
+    column = 0
+    for text, style, _ in segments:
+        ink, paper, bold = _colours(style or Style())
+        if paper:
+            shapes.append(_rect(column, y, (0.0, 0.0, float(len(text)), 1.0), paper))
+        shapes += _blocks(text, column, y, ink)
+        letters = "".join(" " if char in BLOCKS or char == "░" else char for char in text)
+        if letters.strip():
+            start = len(letters) - len(letters.lstrip())
+            letters = letters.strip()
+            shapes.append(
+                f'<text x="{(column + start) * CELL_WIDTH:.1f}" y="{(y + 0.76) * CELL_HEIGHT:.1f}" fill="{ink}" '
+                f'textLength="{len(letters) * CELL_WIDTH:.1f}"{bold}>{escape(letters)}</text>'
+            )
+        column += len(text)
+    return shapes
+
+
+def _blocks(text: str, column: int, y: int, ink: str) -> list[str]:
+    """Shapes of the block characters in `text`; equal neighbours that fill the width become one."""
+    shapes = []
+    k = 0
+    while k < len(text):
+        n = 1
+        if text[k] == "░":
+            shapes.append(_rect(column + k, y, (0.0, 0.0, 1.0, 1.0), ink, ' opacity="0.25"'))
+        elif text[k] in BLOCKS:
+            left, top, width, height = BLOCKS[text[k]]
+            while width == 1.0 and k + n < len(text) and text[k + n] == text[k]:
+                n += 1
+            shapes.append(_rect(column + k, y, (left, top, width * n, height), ink))
+        k += n
+    return shapes
+
+
+def _rect(column: int, y: int, part: tuple[float, float, float, float], fill: str, extra: str = "") -> str:
+    left, top, width, height = part
+    return (
+        f'<rect x="{(column + left) * CELL_WIDTH:.2f}" y="{(y + top) * CELL_HEIGHT:.2f}" '
+        f'width="{width * CELL_WIDTH:.2f}" height="{height * CELL_HEIGHT:.2f}" fill="{fill}"{extra} '
+        'shape-rendering="crispEdges"/>'
+    )
+
+
+def _colours(style: Style) -> tuple[str, str, str]:
+    """Ink, paper (empty without one) and the attribute for bold."""
+    theme = SVG_EXPORT_THEME
+    ink = style.color.get_truecolor(theme).hex if style.color else theme.foreground_color.hex
+    paper = style.bgcolor.get_truecolor(theme, foreground=False).hex if style.bgcolor else ""
+    if style.reverse:
+        ink, paper = paper or theme.background_color.hex, ink
+    return ink, paper, ' font-weight="bold"' if style.bold else ""
+
+
+if __name__ == "__main__":
+    main()
