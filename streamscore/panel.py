@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any, Protocol
 
@@ -52,7 +52,7 @@ class Screen(Protocol):
 class LinesScreen:
     """Plain lines, each flushed."""
 
-    def __init__(self, console: Console, endpoint: str, title: str) -> None:
+    def __init__(self, console: Console, endpoint: str) -> None:
         self._console = console
         self._lines = PlainLines(endpoint)
 
@@ -60,7 +60,7 @@ class LinesScreen:
         self._say(self._lines.event(state, event))
 
     def idle(self, state: PanelState, silent_s: float, hint: str) -> None:
-        self._say(self._lines.idle(state, silent_s))
+        self._say(self._lines.idle(state, silent_s, hint))
 
     def _say(self, lines: list[str]) -> None:
         encoding = self._console.encoding
@@ -97,7 +97,7 @@ class LiveScreen:
 class Interrupt:
     """What SIGINT and SIGTERM ask for.
 
-    SIGTERM ends at once. The first SIGINT ends after :data:`GRACE_S`, so that the end of a run on the same
+    SIGTERM ends at once. The first Ctrl-C ends after :data:`GRACE_S`, so that the end of a run on the same
     terminal is still shown; the second ends at once.
     """
 
@@ -105,14 +105,13 @@ class Interrupt:
         self._due_s = float("inf")
         self.hint = ""
 
-    @property
     def is_due(self) -> bool:
         """Whether to end now."""
         return time.monotonic() >= self._due_s
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Signal handler."""
-        if number == signal.SIGINT and not self.hint:
+        if number != signal.SIGTERM and not self.hint:
             self._due_s = time.monotonic() + GRACE_S
             self.hint = "waiting for the end of the run; Ctrl-C again leaves at once"
         else:
@@ -167,16 +166,81 @@ def watch(
         If `endpoint` is not an address that can be connected to.
     """
     interrupt = Interrupt()
-    ends = until or (lambda: interrupt.is_due)
-    socket = _subscribe(endpoint)
-    try:
+    with ExitStack() as stack:
+        socket = stack.enter_context(_subscribed(endpoint))
+        if until is None:
+            stack.enter_context(interrupt.installed())
+            until = interrupt.is_due
+        screen: Screen
         if plain or console.is_dumb_terminal or not console.encoding.lower().startswith("utf"):
-            with _signals(interrupt, until is None):
-                _follow(socket, LinesScreen(console, endpoint, title), on_event, ends, interrupt)
+            screen = LinesScreen(console, endpoint)
         else:
-            _watch_live(socket, console, endpoint, title, on_event, ends, interrupt, until is None)
-    except BrokenPipeError:
-        # Whoever read the lines went away; the interpreter must not complain about that at its end either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), console.file.fileno())
+            live = Live(console=console, screen=True, auto_refresh=False)
+            screen = LiveScreen(stack.enter_context(live), endpoint, title)
+        try:
+            state = _follow(socket, screen, on_event, until, interrupt)
+        except BrokenPipeError:
+            # Whoever read the lines went away; the interpreter must not complain about that at its end either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), console.file.fileno())
+            return
+    if isinstance(screen, LiveScreen) and state.run:
+        # The terminal's other page, on which the panel was, is gone; its last picture stays in the scrollback.
+        console.print(PanelView(state, title=title))
+
+
+@contextmanager
+def _subscribed(endpoint: str) -> Iterator[zmq.Socket[bytes]]:
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
+    try:
+        socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
+        socket.setsockopt(zmq.SUBSCRIBE, b"")
+        try:
+            socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            raise ConfigError(
+                f"cannot connect to {endpoint!r} ({error.strerror}); write it as tcp://HOST:PORT, as the run does"
+            ) from error
+        yield socket
     finally:
         socket.close(0)
+
+
+def _follow(
+    socket: zmq.Socket[bytes],
+    screen: Screen,
+    on_event: Callable[[AnyEvent], None] | None,
+    until: Callable[[], bool],
+    interrupt: Interrupt,
+) -> PanelState:
+    """Take events in and show them until the run stops or `until` says so."""
+    state = PanelState()
+    heard_s = time.monotonic()
+    while True:
+        ending = until()  # asked first, so that what was sent before is still shown
+        for message in _arrived(socket):
+            try:
+                event = parse(message)
+            except ValidationError:
+                state.n_unreadable += 1
+                continue
+            heard_s = time.monotonic()
+            state.update(event)
+            screen.event(state, event)
+            if on_event is not None:
+                on_event(event)
+            ending |= isinstance(event, StopEvent)
+        screen.idle(state, time.monotonic() - heard_s, interrupt.hint)
+        if ending:
+            return state
+
+
+def _arrived(socket: zmq.Socket[bytes]) -> Iterator[bytes]:
+    """Wait for a message, then give what is there, but for no longer than until the next picture."""
+    if not socket.poll(round(1e3 * POLL_S)):
+        return
+    begun_s = time.monotonic()
+    while time.monotonic() - begun_s < FRAME_S:
+        try:
+            yield socket.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return

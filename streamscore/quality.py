@@ -56,26 +56,26 @@ class Quality:
         data = segment.data
         finite = np.isfinite(data)
         runs = self._run_lengths(np.asarray(data))
-        # 0 usable, 1 non-finite, 2 flat
-        verdict = np.where(finite.all(axis=1), np.where((runs >= self._flat_samples).any(axis=1), 2, 0), 1)
-        if not verdict.any():
+        has_nonfinite = ~finite.all(axis=1)
+        # Channels at fault, sample by sample, so that a reason does not depend on the chunking.
+        bad = np.where(has_nonfinite[:, None], ~finite, runs >= self._flat_samples)
+        if not bad.any():
             return [segment]
-        edges = [0, *(np.flatnonzero(np.diff(verdict)) + 1).tolist(), len(data)]
+        changes = (np.diff(bad, axis=0).any(axis=1)) | np.diff(has_nonfinite)
+        edges = [0, *(np.flatnonzero(changes) + 1).tolist(), len(data)]
         pieces: list[Segment | Gap] = []
         for begin, end in pairwise(edges):
-            if verdict[begin] == 0:
+            if not bad[begin].any():
                 pieces.append(Segment(segment.start + begin, data[begin:end], segment.stamps_s[begin:end]))
                 continue
-            if verdict[begin] == 1:
-                bad = ~finite[begin:end].all(axis=0)
+            if has_nonfinite[begin]:
                 self.counters.nonfinite_samples += end - begin
                 what = "non-finite"
             else:
-                bad = (runs[begin:end] >= self._flat_samples).any(axis=0)
                 self.counters.flat_samples += end - begin
                 what = "flat"
             names = ", ".join(
-                name for name, is_bad in zip(self._channels, np.atleast_1d(bad).tolist(), strict=True) if is_bad
+                name for name, is_bad in zip(self._channels, bad[begin].tolist(), strict=True) if is_bad
             )
             t_s = float(segment.stamps_s[begin])
             pieces.append(Gap(segment.start + begin, end - begin, t_s, f"{what}: {names}"))

@@ -38,7 +38,7 @@ class PosteriorSource(Protocol):
 
 
 def hop_in_samples(hop_s: float, sfreq: float, step_samples: int) -> int:
-    """Return the hop in samples.
+    """Return the hop in samples; `step_samples` is 0 where there is no network.
 
     Raises
     ------
@@ -127,13 +127,19 @@ class Scorer:
         self._ring = Ring(2 * timing.step_samples + timing.look_ahead_samples, n_channels)
         self._input = torch.zeros(self._n_phases, n_channels, timing.step_samples)
         self._input_rows = self._input.numpy()
-        self._valid_from = self._chain.warm_up_samples
+        self._warm_from = self._valid_from = self._chain.warm_up_samples
         self._reason = "warming up"
 
     def push(self, segment: Segment) -> list[Posterior]:
-        """Take samples in and return what is due, oldest first."""
-        if segment.start > self._ring.stop:
-            self._ring.skip_to(segment.start)
+        """Take samples in and return what is due, oldest first.
+
+        Raises
+        ------
+        ValueError
+            If they do not follow on. A loss has to be told by :meth:`gap`, because the states start afresh.
+        """
+        if segment.start != self._ring.stop:
+            raise ValueError(f"samples from {segment.start} on cannot follow sample {self._ring.stop - 1}")
         data = self._chain.push(segment.data, segment.start)
         posteriors: list[Posterior] = []
         room = self._timing.step_samples
@@ -147,16 +153,16 @@ class Scorer:
     def gap(self, gap: Gap) -> list[Posterior]:
         """Start afresh after `gap`; return an invalid ``UNKNOWN`` for each output that it swallowed."""
         self._chain.reset()
-        for part in self._state:
-            part.zero_()
         for part, fresh in zip(self._state, self._fresh, strict=True):
-            part += fresh
+            part.copy_(fresh.expand_as(part))
         stop = gap.start + gap.n_samples
+        if gap.start < self._warm_from:
+            self._warm_from += gap.n_samples  # nothing was learnt from samples that are missing
         boundaries = self._boundaries(gap.start, stop)
         if len(boundaries) > self.MAX_GAP_POSTERIORS:
             boundaries = boundaries[-1:]
         self._ring.skip_to(stop)
-        self._valid_from = max(self._valid_from, stop + self._chain.settle_samples)
+        self._valid_from = max(self._warm_from, stop + self._chain.settle_samples)
         self._reason = f"after gap ({gap.reason})"
         return [
             self._unknown(k, gap.t_s + (k - gap.start) / self._sfreq, f"gap ({gap.reason})") for k in boundaries

@@ -59,7 +59,10 @@ class ScoringModel(nn.Module, ABC):
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> State:
-        """Return the state of `batch_size` streams that have seen nothing."""
+        """Return the state of `batch_size` streams that have seen nothing.
+
+        Its tensors share no memory: whoever carries many streams writes into them.
+        """
 
     @abstractmethod
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -80,8 +80,8 @@ class PeepholeLstm(nn.Module):
 
     def initial_state(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """Return cell and output of streams that have seen nothing: two ``(batch, n_hidden)`` of zeros."""
-        zeros = self.bias.new_zeros(batch_size, self.n_hidden)
-        return zeros, zeros
+        cell = self.bias.new_zeros(batch_size, self.n_hidden)
+        return cell, torch.zeros_like(cell)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Run ``x`` (batch, steps, n_in) from `state`; return (batch, steps, n_hidden) and the new state."""

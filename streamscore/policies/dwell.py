@@ -30,7 +30,7 @@ class Config(BaseModel):
     refractory_s
         Stream time after an onset during which there is no other.
     max_age_s
-        A posterior older than this (lag + latency) cannot turn anything on.
+        A posterior older than this (lag + latency) cannot turn anything on, and turns off what is on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,7 +68,9 @@ class Dwell(Policy):
         if self._since_s is None:
             self._since_s = now_s
         held_s = now_s - self._since_s
-        if held_s < config.dwell_s or now_s - self._onset_s < config.refractory_s or age_s > config.max_age_s:
+        if age_s > config.max_age_s:
+            return self._switch_off(f"the posterior is {age_s:.1f} s old")
+        if held_s < config.dwell_s or now_s - self._onset_s < config.refractory_s:
             return None
         self._on = True
         self._onset_s = now_s
@@ -77,6 +79,9 @@ class Dwell(Policy):
 
     def _leave(self, reason: str) -> Decision | None:
         self._since_s = None
+        return self._switch_off(reason)
+
+    def _switch_off(self, reason: str) -> Decision | None:
         if not self._on:
             return None
         self._on = False
