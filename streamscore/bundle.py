@@ -29,6 +29,7 @@ from streamscore.labels import vocabulary
 from streamscore.models.base import ScoringModel
 from streamscore.preprocess.base import Chain
 from streamscore.types import StreamInfo
+from streamscore.units import normalise_unit
 
 FORMAT = "streamscore-bundle"
 FORMAT_VERSION = 1
@@ -148,13 +149,6 @@ class Bundle:
             )
 
 
-def normalise_unit(unit: str) -> str:
-    """Spell the units that amplifiers use for volts in one way."""
-    key = unit.strip().lower().replace("µ", "u").replace("μ", "u")
-    return {"uv": "uV", "microvolt": "uV", "microvolts": "uV", "mv": "mV", "millivolts": "mV", "v": "V",
-            "volt": "V", "volts": "V"}.get(key, unit.strip())  # fmt: skip
-
-
 def _content_hash(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
@@ -166,14 +160,15 @@ def _content_hash(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
 
 def _build_model(spec: Spec) -> ScoringModel:
     try:
+        labels = spec.labels
         module = plugins.load("models", spec.model)
         model: ScoringModel = module.build(module.Config(**spec.model_args))
     except (ConfigError, ValidationError, TypeError) as error:
         raise BundleError(f"bundle {spec.name!r}: network {spec.model!r} cannot be built: {error}") from error
-    if model.n_classes != len(spec.labels) or model.n_channels != len(spec.channels):
+    if model.n_classes != len(labels) or model.n_channels != len(spec.channels):
         raise BundleError(
             f"bundle {spec.name!r}: network has {model.n_channels} channels and {model.n_classes} classes, "
-            f"but the bundle lists {len(spec.channels)} and {len(spec.labels)}"
+            f"but the bundle lists {len(spec.channels)} and {len(labels)}"
         )
     return model.eval()
 
@@ -227,21 +222,29 @@ def find_bundle(name: str | Path) -> Path:
 
 
 def _read_header(path: Path, content: bytes) -> dict[str, Any]:
-    """Parse the metadata of a safetensors file: 8 bytes of header length, then JSON."""
+    """Parse the metadata of a safetensors file: 8 bytes of header length, then JSON padded with blanks."""
     try:
         size = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + size])["__metadata__"]["streamscore"]
-        header: dict[str, Any] = json.loads(metadata)
+        text = content[8 : 8 + size].decode().rstrip(" ")
+        outer = json.loads(text)
+        metadata = outer["__metadata__"]["streamscore"]
+        header = json.loads(metadata)
+        # The hash covers what JSON means; this, that not a byte is written otherwise (1e5 as 1E5).
+        as_written = json.dumps(outer, separators=(",", ":"), ensure_ascii=False) == text
+        as_written &= json.dumps(header) == metadata and isinstance(header, dict)
     except (ValueError, KeyError, TypeError) as error:
         raise BundleCorruptError(
             f"{path}: not a streamscore bundle, or truncated ({len(content)} bytes); copy it again"
         ) from error
-    if header.get("format") != FORMAT or header.get("version") != FORMAT_VERSION:
+    if not as_written:
+        raise BundleCorruptError(f"{path}: its header was altered; copy it again")
+    known: dict[str, Any] = header
+    if known.get("format") != FORMAT or known.get("version") != FORMAT_VERSION:
         raise BundleCorruptError(
-            f"{path}: format {header.get('format')!r} version {header.get('version')!r}; this streamscore reads "
+            f"{path}: format {known.get('format')!r} version {known.get('version')!r}; this streamscore reads "
             f"{FORMAT!r} version {FORMAT_VERSION}. Install the streamscore that wrote it, or export it again"
         )
-    return header
+    return known
 
 
 def load_bundle(name: str | Path = "default") -> Bundle:

@@ -6,6 +6,7 @@ Everything that needs "now" is given a clock, so that a test or an offline run d
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -56,4 +57,4 @@ class VirtualClock:
 
 def utc_now_iso() -> str:
     """Return the present UTC time as ISO 8601 text, for records only."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -327,7 +327,7 @@ class Engine:
         """No samples for too long: the state is unknown, whatever it was."""
         reason = f"stalled: no samples for {self._config.stall_s:g} s"
         self._outbox.notice("warning", f"stream {self._info.name!r} {reason}")
-        stop = self._timebase.counters.samples + self._timebase.counters.missing_samples
+        stop = self._timebase.next_index
         self._decide(Posterior(stop, stop, now_s, now_s, (), UNKNOWN, False, reason), now_s, now_s)
 
     def counters(self) -> dict[str, int]:

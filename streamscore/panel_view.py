@@ -23,10 +23,12 @@ STALLED_S = 1.0
 
 MODES = {
     "monitor": ("MONITOR", "nothing leaves", "white on #31556e"),
-    "dry": ("DRY", "commands are only noted", "black on #e3c14a"),
+    "dry": ("DRY", "commands are only noted", "bold black on #e3c14a"),
     "live": ("LIVE", "commands go to the rig", "bold white on #c81e2b"),
 }
 GOOD, WARN, BAD = "green", "yellow", "bold red"
+#: Losses that are told first: the record has a hole, or the network failed.
+SEVERE = ("dropped", "nonfinite_outputs")
 LEVELS = {"info": "default", "warning": WARN, "error": BAD}
 
 
@@ -74,30 +76,35 @@ class PanelView:
     def rows(self, width: int, height: int) -> list[Text]:
         """Return at most `height` lines, none wider than `width`."""
         spacious = height >= 30
+        if not self.state.run:
+            return self._fit([self._header(width)], width, height)
         ranked = [
             (0, self._header(width)),
-            (9, Text()),
+            (6, Text()),
             *((0, line) for line in self._present(width)),
-            (8, Text()),
+            (9, Text()),
             *((3, line) for line in self._hypnogram(width, 2 if spacious else 1)),
-            (7, Text()),
+            (8, Text()),
             (0, self._latency(width)),
             (5, self._stages(width)),
             (1, self._signal()),
             (1, self._losses()),
-            *([(6, Text())] if spacious else []),
+            *([(10, Text())] if spacious else []),
             (0, self._command()),
             *self._notices(),
         ]
         while len(ranked) > height and (worst := max(rank for rank, _ in ranked)) > 0:
             ranked = [item for item in ranked if item[0] != worst]
-        lines = [line for _, line in ranked][: max(height, 1)]
+        return self._fit([line for _, line in ranked], width, height)
+
+    @staticmethod
+    def _fit(lines: list[Text], width: int, height: int) -> list[Text]:
+        """Cut `lines` to size; names and reasons come from elsewhere and must not drive the terminal."""
         for line in lines:
-            # Names and reasons come from elsewhere; none may break the layout or drive the terminal.
             line.plain = "".join(char if char.isprintable() else " " for char in line.plain)
             line.no_wrap = True
             line.truncate(width, overflow="ellipsis")
-        return lines
+        return lines[: max(height, 1)]
 
     @property
     def _is_silent(self) -> bool:
@@ -120,7 +127,7 @@ class PanelView:
         elif self._is_silent:
             left = f" {name} · NO HEARTBEAT for {self.silent_s:.0f} s"
         elif state.is_on(self._now_s):
-            left = f" {name} · STIMULATION ON"
+            left, style = f" {name} · STIMULATION ON", "bold #c81e2b on white"
         if cell_len(left) + cell_len(right) + 1 > width:
             right = right.split("  ")[-1]  # the name of the stream is what can be missed
         text = Text(left, style)
@@ -133,7 +140,7 @@ class PanelView:
         stale = self._is_silent or not state.run
         colour = DIM if stale else colour_of(state.state if state.valid else UNKNOWN, state.labels)
         left = [Text(line, f"bold {colour}") for line in big_letters(state.state)]
-        since = "before this screen" if state.since_s is None else clock(state.since_s)
+        since = "before joining" if state.since_s is None else clock(state.since_s)
         lasted = "" if state.since_s is None else f" ({clock(state.elapsed_s - state.since_s)})"
         p = f"p {state.probability:.2f}" if state.probs else ""
         left.append(Text.assemble((p, f"bold {colour}"), " · " if p else "", f"since {since}{lasted}"))
@@ -179,7 +186,7 @@ class PanelView:
         if state.heartbeat is None:
             return row("latency", ("not measured yet", DIM))
         misses = state.heartbeat.misses
-        apart = "  ·  " if width >= 70 else "  "
+        apart = "  ·  " if width >= 70 else " "
         parts: list[tuple[str, str] | str] = [(f"{misses} missed", BAD if misses else GOOD)]
         for key in ("p50", "p99", "max"):
             value = state.heartbeat.latency.get(f"{key}_ms", math.nan)
@@ -206,11 +213,10 @@ class PanelView:
         if stalled_s >= STALLED_S:
             parts += [(f"NO SAMPLES for {stalled_s:.0f} s", BAD), " · "]
         if gap is not None and gap.open:
-            parts += [(f"GAP since {clock(state.elapsed_s)}: {gap.reason}", BAD), " · "]
+            parts += [(f"GAP since {clock(self._time_of(gap.start))}: {gap.reason}", BAD), " · "]
         n_gaps = heartbeat.counters.get("gaps", 0) if heartbeat else 0
         if gap is not None and not gap.open:
-            lost_s = gap.n_samples / state.sfreq if state.sfreq else 0.0
-            end_s = (gap.start + gap.n_samples) / state.sfreq if state.sfreq else 0.0
+            lost_s, end_s = self._time_of(gap.n_samples), self._time_of(gap.start + gap.n_samples)
             parts += [
                 (f"{max(n_gaps, 1)} gap{'s' if n_gaps > 1 else ''}", WARN),
                 f", last at {clock(end_s)} ({lost_s:.1f} s, {gap.reason}) · ",
@@ -221,15 +227,18 @@ class PanelView:
             parts.append(f"{heartbeat.measured_sfreq:.2f} Hz, {heartbeat.stamps} stamps")
         return row("signal", *parts)
 
+    def _time_of(self, n_samples: int) -> float:
+        return n_samples / self.state.sfreq if self.state.sfreq else 0.0
+
     def _losses(self) -> Text:
         losses = self.state.losses
         if not losses:
             return row("losses", ("none", GOOD))
-        severe = ("dropped", "nonfinite_outputs")
         parts: list[tuple[str, str] | str] = []
-        for name, n in losses.items():
-            parts += ["  ·  "] if parts else []
-            parts.append((f"{name.replace('_', ' ')} {n}", BAD if name.startswith(severe) else WARN))
+        for name, n in sorted(losses.items(), key=lambda item: not item[0].startswith(SEVERE)):
+            what = name.removesuffix("_samples").replace("_", " ")
+            parts += [" · "] if parts else []
+            parts.append((f"{what} {n}", BAD if name.startswith(SEVERE) else WARN))
         return row("losses", *parts)
 
     def _command(self) -> Text:
@@ -259,21 +268,19 @@ class PanelView:
         """Oldest first; the oldest goes first when height is short."""
         notices = list(self.state.notices)
         for k, (elapsed_s, notice) in enumerate(notices):
-            newer = len(notices) - 1 - k
-            yield (
-                2 + 2 * newer,
-                row("" if k else "notices", f"{clock(elapsed_s)} ", (notice.text, LEVELS[notice.level])),
-            )
+            rank = (2, 4, 7)[len(notices) - 1 - k]
+            told = (notice.text, LEVELS[notice.level])
+            yield rank, row("" if k else "notices", f"{clock(elapsed_s)} ", told)
 
     def _footer(self) -> Text:
         state = self.state
         parts: list[tuple[str, str] | str] = []
         if state.n_missed:
-            parts.append((f" {state.n_missed} messages missed ·", WARN))
+            parts.append((f" messages missed: {state.n_missed} ·", WARN))
         if state.n_unreadable:
-            parts.append((f" {state.n_unreadable} messages not understood ·", WARN))
+            parts.append((f" messages not understood: {state.n_unreadable} ·", WARN))
         if state.n_refused:
-            parts.append((f" {state.n_refused} commands refused ·", BAD))
+            parts.append((f" commands refused: {state.n_refused} ·", BAD))
         bundle = f"{state.bundle} {state.bundle_sha256[:8]}".strip() or "no bundle"
         parts.append((f" {bundle} · {state.run} " if state.run else " no run yet ", DIM))
         return Text.assemble(*parts)

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from streamscore.types import Gap, Segment
+
+BoolArray = npt.NDArray[np.bool_]
 
 
 class Config(BaseModel):
@@ -56,12 +59,12 @@ class Quality:
         data = segment.data
         finite = np.isfinite(data)
         runs = self._run_lengths(np.asarray(data))
-        has_nonfinite = ~finite.all(axis=1)
+        has_nonfinite: BoolArray = np.logical_not(finite.all(axis=1))
         # Channels at fault, sample by sample, so that a reason does not depend on the chunking.
-        bad = np.where(has_nonfinite[:, None], ~finite, runs >= self._flat_samples)
+        bad: BoolArray = np.where(has_nonfinite[:, None], ~finite, runs >= self._flat_samples)
         if not bad.any():
             return [segment]
-        changes = (np.diff(bad, axis=0).any(axis=1)) | np.diff(has_nonfinite)
+        changes = np.diff(bad, axis=0).any(axis=1) | np.diff(has_nonfinite)
         edges = [0, *(np.flatnonzero(changes) + 1).tolist(), len(data)]
         pieces: list[Segment | Gap] = []
         for begin, end in pairwise(edges):

@@ -17,7 +17,7 @@ from streamscore.hypnogram import Hypnogram
 from streamscore.labels import UNKNOWN, name_of
 from streamscore.metrics import compare
 from streamscore.record import NullRecorder, read_run
-from streamscore.recordings.base import read_recording
+from streamscore.recordings.base import Recording
 from streamscore.run_folder import CONFIG_FILE
 from streamscore.sources import file as file_source
 from streamscore.types import Posterior, StreamInfo
@@ -60,13 +60,16 @@ class Score:
     posteriors
         All outputs in order, one a hop.
     hypnogram
-        Those on the grid of the recording's start.
+        Those on the grid of the labels, or of the recording's start.
+    recording
+        What was scored.
     info, summary
         The stream, and how the run went.
     """
 
     posteriors: tuple[Posterior, ...]
     hypnogram: Hypnogram
+    recording: Recording
     info: StreamInfo
     summary: Summary
 
@@ -130,9 +133,19 @@ def score_file(
     )
     summary = engine.run(StopFlag())
     assert keep.info is not None
-    t0_s = source.first_stamp_s
+    t0_s = _grid_start_s(source.recording, epoch_s) + source.offset_s
     hypnogram = Hypnogram.from_posteriors(keep.posteriors, bundle.spec.labels, epoch_s, t0_s)
-    return Score(tuple(keep.posteriors), hypnogram, keep.info, summary)
+    return Score(tuple(keep.posteriors), hypnogram, source.recording, keep.info, summary)
+
+
+def _grid_start_s(recording: Recording, epoch_s: float) -> float:
+    """Start of the scoring grid: that of the file's labels if the first sample lies on it."""
+    if len(recording.stamps_s) == 0:
+        return 0.0
+    first_s = float(recording.stamps_s[0])
+    epochs = (first_s - recording.states_t0_s) / epoch_s
+    on_grid = abs(epochs - round(epochs)) * epoch_s < 0.5 / recording.sfreq
+    return recording.states_t0_s if recording.labels and epochs >= 0 and on_grid else first_s
 
 
 @dataclass(frozen=True)
@@ -195,15 +208,17 @@ def score_command(
     result.hypnogram.write_edf(written[1])
     names = [name_of(int(code), bundle.spec.labels) for code in result.hypnogram.codes]
     counts = {state: names.count(state) for state in (*bundle.spec.labels, UNKNOWN)}
-    return Report(stem, len(names), counts, _agreement(path, stream, result, bundle), written)
+    return Report(stem, len(names), counts, _agreement(result, bundle), written)
 
 
-def _agreement(path: Path, stream: str | None, result: Score, bundle: Bundle) -> str:
-    truth = read_recording(path, stream)
-    if truth.labels != bundle.spec.labels or truth.epoch_s != result.hypnogram.epoch_s:
+def _agreement(result: Score, bundle: Bundle) -> str:
+    """Compare with the labels of the file, where it has some of the same kind on the same grid."""
+    truth, hypnogram = result.recording, result.hypnogram
+    same_grid = truth.epoch_s == hypnogram.epoch_s and truth.states_t0_s == hypnogram.t0_s
+    if truth.labels != bundle.spec.labels or not same_grid:
         return ""
-    n = min(len(truth.states), len(result.hypnogram))
-    report = compare(truth.states[:n], result.hypnogram.codes[:n], truth.labels)
+    n = min(len(truth.states), len(hypnogram))
+    report = compare(truth.states[:n], hypnogram.codes[:n], truth.labels)
     return (
         f"against the labels of the file: accuracy {report.accuracy:.3f}, kappa {report.kappa:.3f}, "
         f"{100 * report.coverage:.1f} % of labelled epochs scored"

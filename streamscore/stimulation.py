@@ -1,7 +1,8 @@
 """From decisions to commands: modes, expiry, acknowledgement, and OFF.
 
 ``monitor`` never asks the policy. ``dry`` asks it and records each command as would-have. ``live`` sends. What
-was switched on is switched off when the policy says so, when a command is not acknowledged, and at the end.
+was switched on is switched off when the policy says so, when a command is not acknowledged, and at the end. An
+OFF counts once the rig has acknowledged it; until then it is sent again for as long as the rig may be on.
 """
 
 from __future__ import annotations
@@ -64,15 +65,17 @@ class Stimulation:
         for ack in self._rig.poll():
             command = self._waiting.pop(ack.command_id, None)
             if command is not None:
-                self._tell_ack(ack, now_s - command.issued_s)
+                self._tell_ack(ack, ack.rig_time_s, now_s - command.issued_s)
+                # An OFF that was overtaken by a newer ON does not end that one.
+                if command.action == "off" and ack.accepted and command.command_id == self.n_commands:
+                    self._on_until_s = float("-inf")
         overdue = [c for c in self._waiting.values() if now_s - c.issued_s > self._ack_timeout_s]
         for command in overdue:
             del self._waiting[command.command_id]
-            self._tell_ack(
-                Ack(command.command_id, False, 0.0, "not acknowledged in time"), now_s - command.issued_s
-            )
-            if command.action == "on":
-                self._act(Decision("off", 0.0, "the command to switch on was not acknowledged"), command.t_s, 0.0)
+            missing = Ack(command.command_id, False, 0.0, "not acknowledged in time")
+            self._tell_ack(missing, now_s, now_s - command.issued_s)
+        if overdue:
+            self.off(now_s, f"the command to switch {overdue[-1].action} was not acknowledged")
 
     def off(self, now_s: float, reason: str) -> None:
         """Switch off if anything may still be on."""
@@ -92,7 +95,11 @@ class Stimulation:
             duration_s=decision.duration_s,
             reason=decision.reason,
         )
-        self._on_until_s = issued_s + decision.duration_s if decision.action == "on" else float("-inf")
+        if decision.action == "on":
+            # A rig may take the command as late as its expiry.
+            self._on_until_s = max(self._on_until_s, command.expires_s + command.duration_s)
+        elif self._rig is None:
+            self._on_until_s = float("-inf")
         if self._rig is not None:
             self._rig.send(command, self._outbox.run_id)
             self._waiting[command.command_id] = command
@@ -111,10 +118,10 @@ class Stimulation:
             )
         )
 
-    def _tell_ack(self, ack: Ack, round_trip_s: float) -> None:
+    def _tell_ack(self, ack: Ack, t_s: float, round_trip_s: float) -> None:
         self._outbox.send(
             events.AckEvent(
-                **self._outbox.stamp(ack.rig_time_s),
+                **self._outbox.stamp(t_s),
                 command_id=ack.command_id,
                 accepted=ack.accepted,
                 rig_time_s=ack.rig_time_s,

@@ -30,7 +30,7 @@ class Config(BaseModel):
 class AckMessage(BaseModel):
     """The acknowledgement on the wire."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
     type: Literal["ack"]
     command_id: int

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from streamscore.clock import Clock
-from streamscore.recordings.base import read_recording
+from streamscore.recordings.base import Recording, read_recording
 from streamscore.sources.base import Pacer, Source, select_channels
 from streamscore.types import Chunk, StreamInfo
 
@@ -43,7 +43,15 @@ class Config(BaseModel):
 
 
 class FileSource(Source):
-    """Play one stream of a recording once. Its stamps keep their spacing; gaps stay gaps."""
+    """Play one stream of a recording once. Its stamps keep their spacing; gaps stay gaps.
+
+    Attributes
+    ----------
+    recording
+        The recording, once opened.
+    """
+
+    recording: Recording
 
     def __init__(self, config: Config, clock: Clock) -> None:
         self._config = config
@@ -52,7 +60,7 @@ class FileSource(Source):
         self._at = 0
 
     def open(self, wanted: Sequence[str] | None) -> StreamInfo:
-        recording = read_recording(self._config.path, self._config.stream)
+        recording = self.recording = read_recording(self._config.path, self._config.stream)
         names, columns = select_channels(recording.name, recording.channels, wanted, self._config.channels)
         self._data = np.ascontiguousarray(recording.data[:, columns])
         self._stamps_s = recording.stamps_s
@@ -83,12 +91,9 @@ class FileSource(Source):
         self.ended = True
 
     @property
-    def first_stamp_s(self) -> float:
-        """Stream time of the first sample."""
-        if len(self._stamps_s) == 0:
-            return 0.0
-        stamp_s = float(self._stamps_s[0])
-        return stamp_s + self._offset_s(stamp_s)
+    def offset_s(self) -> float:
+        """Clock offset of the first sample."""
+        return self._offset_s(float(self._stamps_s[0])) if len(self._stamps_s) else 0.0
 
     def _offset_s(self, stamp_s: float) -> float:
         """Last clock offset that was measured before `stamp_s`, as the engine had it then."""
