@@ -40,9 +40,7 @@ def features(data: Sequences, sfreq: float) -> FloatArray:
 
 def fit(data: Sequence[FloatArray], labels: Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]]) -> Pipeline:
     """Train on the features of several subjects."""
-    model = make_pipeline(
-        StandardScaler(), LogisticRegression(C=0.3, class_weight="balanced", max_iter=2000)
-    )
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.3, class_weight="balanced", max_iter=2000))
     return model.fit(np.concatenate(data), np.concatenate(labels))
 
 

@@ -2,266 +2,69 @@
 
     python -m offline.train_tinysleepnet --data ../shared/data/human_ucddb --out runs/ucddb
 
-The network is the published one with true batch normalisation (as its paper describes; with the affine map of
-its code it did not learn here). Unlike the published recipe: a higher learning rate for few passes, cosine
-decay, averaged weights, augmentation of gain and spectral slope, softened labels, and cuts across gaps.
+The network is the published one with true batch normalisation, as its paper describes; with the affine map of
+its code it did not learn in as few passes.
 """
 
 from __future__ import annotations
 
-import copy
 import json
-import platform
-import shlex
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from time import perf_counter
+from typing import Annotated, Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 import typer
 
 from offline import bandpower, ucddb, ucddb_report
 from offline.sequences import Sequences
+from offline.training import Progress, Recipe, fit, provenance, score
 from streamscore.bundle import save_bundle
 from streamscore.labels import AASM5
-from streamscore.models.tinysleepnet import Config, TinySleepNet, build
-from streamscore.types import FloatArray
+from streamscore.models.tinysleepnet import Config, TinySleepNet
 
 NAME = "tinysleepnet-ucddb"
-#: Recording (by its place in the list), first row, row after the last.
-Cut = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train.
-
-    Parameters
-    ----------
-    passes
-        Times that the data are gone through.
-    lr
-        Peak learning rate of Adam; it rises over the first twentieth and then falls as half a cosine.
-    batch_steps, sequence_steps
-        Epochs in a batch, and in a sequence at most.
-    joined
-        Part of the recordings, drawn anew in each pass, whose gaps are ignored. The files lack most of N1, N2
-        and REM, so that their runs hardly ever change state; a network that saw only these would learn that
-        nothing ever changes.
-    weight_power, smoothing
-        A class weighs ``count ** -weight_power``; labels are softened by `smoothing`.
-    weight_decay, clip_norm
-        L2 of the convolution kernels (½‖w‖²) and limit of the gradient's norm, as published.
-    average
-        Each step moves the averaged weights, which are the result, by ``1 - average``.
-    gain, tilt, noise, shift
-        Augmentation of a sequence: standard deviations of the log gain and of the log gain per octave, highest
-        standard deviation of the added noise, largest circular shift in steps.
-    """
-
-    passes: int = 6
-    lr: float = 1e-3
-    batch_steps: int = 32
-    sequence_steps: int = 8
-    joined: float = 0.5
-    weight_power: float = 0.25
-    smoothing: float = 0.1
-    weight_decay: float = 1e-3
-    clip_norm: float = 5.0
-    average: float = 0.98
-    gain: float = 0.2
-    tilt: float = 0.07
-    noise: float = 0.02
-    shift: float = 0.1
-
-
-def draw_batches(data: Sequence[Sequences], recipe: Recipe, rng: np.random.Generator) -> list[list[Cut]]:
-    """Cut all recordings into sequences, differently in each pass, and batch those of the same length."""
-    by_length: dict[int, list[Cut]] = {}
-    for i, recording in enumerate(data):
-        is_joined = rng.random() < recipe.joined
-        for begin, end in ((0, len(recording.y)),) if is_joined else recording.runs:
-            stop = begin + int(rng.integers(1, recipe.sequence_steps + 1))
-            while begin < end:
-                stop = min(stop, end)
-                by_length.setdefault(stop - begin, []).append((i, begin, stop))
-                begin, stop = stop, stop + recipe.sequence_steps
-    batches = []
-    for n_steps, cuts in sorted(by_length.items()):
-        order = rng.permutation(len(cuts))
-        size = max(recipe.batch_steps // n_steps, 1)
-        batches += [[cuts[k] for k in order[at : at + size]] for at in range(0, len(cuts), size)]
-    return [batches[k] for k in rng.permutation(len(batches))]
-
-
-def augment(x: FloatArray, sfreq: float, step_s: float, recipe: Recipe, rng: np.random.Generator) -> FloatArray:
-    """Change gain, spectral slope, alignment and noise of sequences ``(n, n_channels, n_samples)``."""
-    n, n_channels, n_samples = x.shape
-    f_hz = np.fft.rfftfreq(n_samples, 1.0 / sfreq)
-    octaves = np.log2(np.maximum(f_hz, 0.3) / 4.0)
-    gain, tilt = (s * rng.standard_normal((n, n_channels, 1)) for s in (recipe.gain, recipe.tilt))
-    shift_s = recipe.shift * step_s * rng.uniform(-1.0, 1.0, (n, 1, 1))
-    response = torch.from_numpy(np.exp(gain + tilt * octaves - 2j * np.pi * f_hz * shift_s).astype(np.complex64))
-    y: FloatArray = torch.fft.irfft(torch.fft.rfft(torch.from_numpy(x)) * response, n_samples).numpy()
-    std = recipe.noise * rng.random((n, n_channels, 1), dtype=np.float32)
-    return y + std * rng.standard_normal(y.shape, dtype=np.float32)
-
-
-def class_weights(data: Sequence[Sequences], n_classes: int, power: float) -> torch.Tensor:
-    """Weights of the classes, 1 on average over the labelled epochs; 0 for a class that does not occur."""
-    codes = np.concatenate([d.y[d.y >= 0] for d in data])
-    counts = np.bincount(codes, minlength=n_classes)
-    weights = np.where(counts > 0, np.maximum(counts, 1) ** -power, 0.0)
-    return torch.from_numpy((weights * len(codes) / (weights @ counts)).astype(np.float32))
-
-
-def fit(
-    data: Sequence[Sequences],
-    config: Config,
-    recipe: Recipe,
-    seed: int,
-    after_pass: Callable[[float], None] = lambda loss: None,
-) -> TinySleepNet:
-    """Train a network from scratch and return its averaged weights, in evaluation mode.
-
-    Parameters
-    ----------
-    data
-        Recordings to learn from.
-    config, recipe
-        The network and how to train it.
-    seed
-        Decides initial weights, order, dropout and augmentation: same seed, same machine, same network.
-    after_pass
-        Told the mean loss of each pass.
-    """
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    model = build(config).train()
-    averaged = copy.deepcopy(model).eval()
-    weight = class_weights(data, config.n_classes, recipe.weight_power)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
-    step = 0
-    for done in range(recipe.passes):
-        losses = []
-        batches = draw_batches(data, recipe, rng)
-        for at, batch in enumerate(batches):
-            progress = (done + at / len(batches)) / recipe.passes
-            warm = min(1.0, 0.05 + 20.0 * progress)
-            optimizer.param_groups[0]["lr"] = recipe.lr * warm * 0.5 * (1.0 + np.cos(np.pi * progress))
-            x = np.stack([_flat(data[i].x[a:z]) for i, a, z in batch])  # (n, n_channels, steps * step_samples)
-            y = torch.from_numpy(np.stack([data[i].y[a:z] for i, a, z in batch]))  # (n, steps)
-            x = augment(x, config.sfreq, config.epoch_s, recipe, rng)
-            logits, _ = model(torch.from_numpy(x), model.initial_state(len(batch)))
-            if not (y >= 0).any():
-                continue
-            loss = F.cross_entropy(
-                logits.flatten(0, 1), y.flatten(), weight, ignore_index=-1, label_smoothing=recipe.smoothing
-            )
-            losses.append(loss.item())
-            decay = torch.stack([kernel.square().sum() for kernel in model.l2_kernels()]).sum()
-            optimizer.zero_grad()
-            (loss + 0.5 * recipe.weight_decay * decay).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-            optimizer.step()
-            step += 1
-            # The first steps are forgotten faster, or they would weigh for ever in short trainings.
-            _move(averaged, model, 1.0 - min(recipe.average, step / (step + 10)))
-        after_pass(float(np.mean(losses)))
-    return averaged
-
-
-def _flat(steps: FloatArray) -> FloatArray:
-    """``(steps, n_channels, step_samples)`` → ``(n_channels, steps * step_samples)``."""
-    return steps.swapaxes(0, 1).reshape(steps.shape[1], -1)
-
-
-def _move(averaged: TinySleepNet, model: TinySleepNet, by: float) -> None:
-    """Move weights and normalisation statistics of `averaged` towards those of `model`."""
-    for old, new in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
-        if old.is_floating_point():
-            old.lerp_(new.detach(), by)
-        else:
-            old.copy_(new)
-
-
-def score(model: TinySleepNet, data: Sequences, fresh: Literal["gap", "step", "never"] = "gap") -> FloatArray:
-    """Logits ``(n_steps, n_classes)``; the state is fresh after each gap as in the engine.
-
-    The other two choices of `fresh` show what the carried state is worth: fresh for each epoch, or never again,
-    as if the recording had no gaps.
-    """
-    everything = len(data.y)
-    runs = {"gap": data.runs, "step": [(k, k + 1) for k in range(everything)], "never": [(0, everything)]}[fresh]
-    with torch.inference_mode():
-        parts = [
-            model(torch.from_numpy(_flat(data.x[a:z])[None]), model.initial_state(1))[0][0].numpy()
-            for a, z in runs
-        ]
-    logits: FloatArray = np.concatenate(parts)
-    return logits
-
-
-class Progress:
-    """Counts passes and tells how long the rest will take, weighing each by its epochs."""
-
-    def __init__(self, total_steps: int) -> None:
-        self._total, self._done, self._t0_s = total_steps, 0, time.perf_counter()
-
-    def say(self, what: str, n_steps: int, loss: float) -> None:
-        """Note a pass over `n_steps` epochs."""
-        self._done += n_steps
-        spent_s = time.perf_counter() - self._t0_s
-        left_s = spent_s * (self._total - self._done) / self._done
-        typer.echo(f"{what}: loss {loss:.3f}, {spent_s / 60:.1f} min gone, about {left_s / 60:.1f} min left")
-
-
-def _train(what: str, data: Sequence[Sequences], recipe: Recipe, seed: int, progress: Progress) -> TinySleepNet:
-    n_steps = sum(len(d.y) for d in data)
-    return fit(data, CONFIG, recipe, seed, lambda loss: progress.say(what, n_steps, loss))
-
-
 CONFIG = Config(sfreq=ucddb.SFREQ, epoch_s=ucddb.EPOCH_S, norm="batch")
 
 
-def cross_validate(
-    subjects: list[Sequences], n_folds: int, recipe: Recipe, seed: int, progress: Progress
-) -> dict[str, Any]:
-    """Score every subject once by a network, and a baseline, that never saw the subject."""
+def train(what: str, data: Sequence[Sequences], seed: int, progress: Progress) -> TinySleepNet:
+    """Fit one network and report each pass as `what`."""
+    n_steps = sum(len(recording.y) for recording in data)
+    return fit(data, CONFIG, Recipe(), seed, lambda loss: progress.say(what, n_steps, loss))
+
+
+def cross_validate(subjects: list[Sequences], n_folds: int, seed: int, progress: Progress) -> dict[str, Any]:
+    """Score every subject once by a network, and by a baseline, that never saw the subject."""
     held: dict[str, list[ucddb.HeldOut]] = {"gap": [], "step": [], "never": [], "baseline": []}
     powers = [bandpower.features(subject, ucddb.SFREQ) for subject in subjects]
     for fold, out in enumerate(ucddb.split(len(subjects), n_folds)):
         rest = [i for i in range(len(subjects)) if i not in out]
         what = f"fold {fold + 1} of {n_folds}"
-        model = _train(what, [subjects[i] for i in rest], recipe, seed + fold, progress)
+        model = train(what, [subjects[i] for i in rest], seed + fold, progress)
         plain = bandpower.fit([powers[i] for i in rest], [subjects[i].y for i in rest])
         for i in out:
-            for fresh in ("gap", "step", "never"):
-                held[fresh].append(ucddb.HeldOut(subjects[i], fold, score(model, subjects[i], fresh)))
+            held["gap"].append(ucddb.HeldOut(subjects[i], fold, score(model, subjects[i], "gap")))
+            held["step"].append(ucddb.HeldOut(subjects[i], fold, score(model, subjects[i], "step")))
+            held["never"].append(ucddb.HeldOut(subjects[i], fold, score(model, subjects[i], "never")))
             logs = bandpower.scores(plain, powers[i], len(AASM5))
             held["baseline"].append(ucddb.HeldOut(subjects[i], fold, logs))
-        done = ", ".join(f"{h.data.name} {ucddb.pooled_auc([h]):.4f}" for h in held["gap"][-len(out) :])
-        typer.echo(f"{what}: held-out AUC {done}")
-    network = ucddb.figures(sorted(held["gap"], key=lambda h: h.data.name))
+        areas = [f"{h.data.name} {ucddb.pooled_auc([h]):.4f}" for h in held["gap"][-len(out) :]]
+        typer.echo(f"{what}: held-out AUC {', '.join(areas)}")
+    network = ucddb.figures(held["gap"])
     network["auc_pooled_fresh_each_epoch"] = ucddb.pooled_auc(held["step"])
     network["auc_pooled_gaps_ignored"] = ucddb.pooled_auc(held["never"])
-    return {"network": network, "baseline": ucddb.figures(sorted(held["baseline"], key=lambda h: h.data.name))}
+    return {"network": network, "baseline": ucddb.figures(held["baseline"])}
 
 
-def within_night(subjects: list[Sequences], recipe: Recipe, seed: int, progress: Progress) -> dict[str, Any]:
+def within_night(subjects: list[Sequences], seed: int, progress: Progress) -> dict[str, Any]:
     """Five stages in the second half of the complete night, after training on its first half and all others."""
-    night = next(s for s in subjects if s.name == ucddb.COMPLETE)
+    night = next(subject for subject in subjects if subject.name == ucddb.COMPLETE)
     half = len(night.y) // 2
     first, second = ucddb.part(night, 0, half), ucddb.part(night, half, len(night.y))
-    known = [*(s for s in subjects if s.name != ucddb.COMPLETE), first]
-    model = _train("within one night", known, recipe, seed, progress)
+    known = [*(subject for subject in subjects if subject is not night), first]
+    model = train("within one night", known, seed, progress)
     plain = bandpower.fit([bandpower.features(s, ucddb.SFREQ) for s in known], [s.y for s in known])
     logs = bandpower.scores(plain, bandpower.features(second, ucddb.SFREQ), len(AASM5))
     return {
@@ -270,15 +73,64 @@ def within_night(subjects: list[Sequences], recipe: Recipe, seed: int, progress:
     }
 
 
-def provenance() -> dict[str, Any]:
-    """When, where and by which command this runs."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    cpu = [row for row in Path("/proc/cpuinfo").read_text().splitlines() if row.startswith("model name")]
-    arguments = " ".join(shlex.quote(a) for a in sys.argv[1:])
-    return {
-        "command": f"python -m offline.train_tinysleepnet {arguments}",
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "git_commit": git.stdout.strip() or "unknown",
-        "machine": f"{len(cpu)} × {cpu[0].split(':')[1].strip() if cpu else platform.processor()}",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-    }
+def export(subjects: list[Sequences], seed: int, progress: Progress, results: dict[str, Any], out: Path) -> None:
+    """Train on all subjects and write bundle and card."""
+    model = train("final", subjects, seed, progress)
+    # What the final network has seen cannot test it; these figures only show that it was trained.
+    results["final_in_sample"] = ucddb.figures(
+        [ucddb.HeldOut(subject, 0, score(model, subject)) for subject in subjects]
+    )
+    card = ucddb_report.card(results)
+    kept = {key: value for key, value in results.items() if key != "final_in_sample"}
+    spec = ucddb.spec(NAME, CONFIG.model_dump()).model_copy(update={"provenance": kept, "card": card})
+    sha256 = save_bundle(out / f"{NAME}.safetensors", spec, model)
+    (out / f"{NAME}.md").write_text(card, encoding="utf-8")
+    typer.echo(f"wrote {out / NAME}.safetensors, sha256 {sha256[:12]}")
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder of the ucddb*.npz files.")],
+    out: Annotated[Path, typer.Option(help="Folder for results, bundle and card.")],
+    folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 6,
+    seed: Annotated[int, typer.Option(help="Of the first fold; the others count on.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
+    cv_only: Annotated[bool, typer.Option("--cv-only", help="Stop before the final network.")] = False,
+    final: Annotated[bool, typer.Option("--final", help="Take the results of an earlier --cv-only.")] = False,
+) -> None:
+    """Cross-validate over subjects, train the final network on all of them, write bundle, card and results."""
+    if cv_only and final:
+        raise typer.BadParameter("--cv-only and --final exclude each other; leave both out to do both")
+    t0_s = perf_counter()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    subjects = ucddb.load(data)
+    total = sum(len(subject.y) for subject in subjects)
+    typer.echo(f"{len(subjects)} subjects, {total} epochs, {perf_counter() - t0_s:.0f} s to load")
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "results.json"
+    # In passes over all subjects, a cross-validation is folds - 1 trainings; the split night is about one.
+    n_trainings = (0 if final else folds) + (0 if cv_only else 1)
+    progress = Progress(Recipe().passes * total * n_trainings)
+    if final:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        results = {
+            "runs": {"cross_validation": provenance("offline.train_tinysleepnet")},
+            "seed": seed,
+            "folds": [[subjects[i].name for i in fold] for fold in ucddb.split(len(subjects), folds)],
+            "recipe": asdict(Recipe()),
+            "chain": list(ucddb.CHAIN),
+            "cross_validation": cross_validate(subjects, folds, seed, progress),
+            "within_018": within_night(subjects, seed, progress),
+        }
+        results["runs"]["cross_validation"]["wall_s"] = round(perf_counter() - t0_s)
+    if not cv_only:
+        results["runs"]["final"] = provenance("offline.train_tinysleepnet")
+        export(subjects, seed, progress, results, out)
+    path.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    (out / "results-ucddb.md").write_text(ucddb_report.results_page(results), encoding="utf-8")
+    typer.echo(ucddb_report.table(results))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gc
 import math
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from threading import Event as StopFlag
 from typing import Any, Protocol
@@ -32,6 +34,8 @@ from streamscore.types import Chunk, Gap, Posterior, Segment, StreamInfo
 
 #: Time between looks at what is not driven by samples: acknowledgements, stalls, new subscribers.
 TICK_S = 0.1
+#: Longest that the thread that writes the record may hold the interpreter while a sample waits; usually 5 ms.
+SWITCH_INTERVAL_S = 1e-4
 STAGES = ("transport", "score", "publish")
 
 
@@ -41,7 +45,7 @@ class RecorderLike(Protocol):
     @property
     def counters(self) -> dict[str, int]: ...
 
-    def event(self, event: dict[str, Any]) -> None: ...
+    def event(self, event: str) -> None: ...
 
     def samples(self, chunk: Chunk) -> None: ...
 
@@ -128,8 +132,17 @@ class Engine:
 
     def run(self, stop: StopFlag) -> Summary:
         """Run until `stop` is set or the source ends; stimulation is switched off whatever happens."""
+        with ExitStack() as parts:  # closes each of them, whatever the others do
+            parts.callback(gc.unfreeze)
+            parts.callback(sys.setswitchinterval, sys.getswitchinterval())
+            for part in (self._rig, *reversed(self._sinks), self._source):
+                if part is not None:
+                    parts.callback(part.close)
+            self._open(parts)
+            return self._loop(stop)
+
+    def _loop(self, stop: StopFlag) -> Summary:
         reason = "the source ended"
-        self._open()
         try:
             while not self._source.ended:
                 if stop.is_set():
@@ -146,7 +159,7 @@ class Engine:
             summary = self._close(reason)
         return summary
 
-    def _open(self) -> None:
+    def _open(self, parts: ExitStack) -> None:
         """Find the input, refuse what differs, warm up, throw away what became stale meanwhile."""
         bundle = self._bundle
         info = self._source.open(bundle.spec.channels if bundle else None)
@@ -165,6 +178,7 @@ class Engine:
         deadline_s = self._config.deadline_ms / 1e3 if self._config.deadline_ms else hop_s / (info.speed or 1.0)
         self._deadline = Deadline(deadline_s, STAGES)
         self._recorder = self._make_recorder(info)
+        parts.callback(self._recorder.close, None, 2.0)
         self._outbox = Outbox(self._run_id, self._clock, self._sinks, self._recorder)
         self._stimulation = Stimulation(
             self._mode,
@@ -177,10 +191,11 @@ class Engine:
         self._scorer.warm_up()
         gc.collect()
         gc.freeze()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._flushed = self._source.begin()
         now_s = self._clock.now_s()
         self._last_data_s = now_s
-        self._next_heartbeat_s = now_s
+        self._next_heartbeat_s = self._next_look_s = now_s
         start = events.StartEvent(
             **self._outbox.stamp(now_s),
             stream=info.name,
@@ -310,18 +325,24 @@ class Engine:
     def _tick(self, now_s: float) -> None:
         """Do what samples do not drive."""
         self._stimulation.poll(now_s)
+        if not self._stalled and now_s - self._last_data_s > self._config.stall_s:
+            self._stalled = True
+            self._stall(now_s)
+        if now_s >= self._next_heartbeat_s:
+            self._next_heartbeat_s = now_s + self._heartbeat_s
+            self._outbox.send(self._heartbeat(now_s, "heartbeat"))
+        if now_s < self._next_look_s:
+            return  # what follows is not worth its time after every sample
+        self._next_look_s = now_s + TICK_S
+        self._tell_notices()
+        if self._outbox.poll():
+            self._outbox.send(self._heartbeat(now_s, "snapshot"))
+
+    def _tell_notices(self) -> None:
         for level, text in self._source.notices():
             self._outbox.notice(level, text)
         for notice in self._recorder.take_notices():
             self._outbox.notice("error" if notice.get("type") == "record_failed" else "warning", str(notice))
-        if not self._stalled and now_s - self._last_data_s > self._config.stall_s:
-            self._stalled = True
-            self._stall(now_s)
-        if self._outbox.poll():
-            self._outbox.send(self._heartbeat(now_s, "snapshot"))
-        if now_s >= self._next_heartbeat_s:
-            self._next_heartbeat_s = now_s + self._heartbeat_s
-            self._outbox.send(self._heartbeat(now_s, "heartbeat"))
 
     def _stall(self, now_s: float) -> None:
         """No samples for too long: the state is unknown, whatever it was."""
@@ -351,6 +372,8 @@ class Engine:
             probs=list(self._probs),
             labels=list(self._scorer.labels),
             stream=self._info.name,
+            sfreq=self._info.sfreq,
+            hop_s=self._scorer.hop_samples / self._info.sfreq,
             mode=self._mode,
             stalled_s=max(now_s - self._last_data_s, 0.0),
             latency=self._deadline.total.summary_ms(),
@@ -361,6 +384,7 @@ class Engine:
             stamps=self._timebase.stamps,
             measured_sfreq=self._timebase.measured_sfreq,
             last_command=self._stimulation.last_command,
+            bundle=self._bundle.spec.name if self._bundle else "",
             bundle_sha256=self._sha256,
         )
 
@@ -368,6 +392,7 @@ class Engine:
         """Switch off, say goodbye, and close the record."""
         now_s = self._clock.now_s()
         self._stimulation.off(now_s, reason)
+        self._tell_notices()
         if self._open_gap:
             self._tell_gap(self._open_gap, now_s, is_open=False)
         self._outbox.send(self._heartbeat(now_s, "heartbeat"))
@@ -382,10 +407,4 @@ class Engine:
             counters=self.counters(),
         )
         self._recorder.close(vars(summary))
-        self._source.close()
-        for sink in self._sinks:
-            sink.close()
-        if self._rig is not None:
-            self._rig.close()
-        gc.unfreeze()
         return summary

@@ -137,6 +137,8 @@ class HeartbeatEvent(Event):
     probs: list[float]
     labels: list[str]
     stream: str
+    sfreq: float
+    hop_s: float
     mode: str
     stalled_s: float
     latency: dict[str, float]
@@ -147,6 +149,7 @@ class HeartbeatEvent(Event):
     stamps: str
     measured_sfreq: float
     last_command: str
+    bundle: str
     bundle_sha256: str
 
 

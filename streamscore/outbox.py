@@ -13,7 +13,7 @@ from streamscore.sinks.base import Sink
 class EventLog(Protocol):
     """Whatever keeps events; see :mod:`streamscore.record`."""
 
-    def event(self, event: dict[str, Any]) -> None: ...
+    def event(self, event: str) -> None: ...
 
 
 class Outbox:
@@ -43,11 +43,10 @@ class Outbox:
 
     def send(self, event: Event) -> None:
         """Record and broadcast `event`."""
-        self._log.event(event.model_dump())
-        if self._sinks:
-            text = event.model_dump_json()
-            for sink in self._sinks:
-                sink.write(event, text)
+        text = event.model_dump_json()
+        self._log.event(text)
+        for sink in self._sinks:
+            sink.write(event, text)
 
     def notice(self, level: str, text: str) -> None:
         """Tell a person something."""

@@ -29,6 +29,8 @@ __all__ = ["PanelState", "watch"]
 
 #: Messages kept for this process while it is slow; beyond, they are lost and counted as missed.
 HIGH_WATER_MARK = 100_000
+#: Time between two attempts to connect.
+RECONNECT_MS = 20
 #: Longest wait for a message, and for what is polled.
 POLL_S = 0.1
 #: Least and greatest time between two pictures.
@@ -193,6 +195,8 @@ def _subscribed(endpoint: str) -> Iterator[zmq.Socket[bytes]]:
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
     try:
         socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
+        # A screen that waits for a run must be there before its first event.
+        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
         try:
             socket.connect(endpoint)

@@ -19,8 +19,6 @@ from streamscore.labels import UNKNOWN
 COLUMN_WIDTHS_S = (1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300, 600, 900, 1800, 3600)
 #: A final output outvotes any number of provisional ones of the same column.
 FINAL_WEIGHT = 1_000_000
-#: A measured rate this close to a whole number is taken for that number.
-RATE_TOLERANCE = 0.005
 
 
 def _column_widths_s() -> Iterator[float]:
@@ -150,7 +148,6 @@ class PanelState:
         self.notices: deque[tuple[float, events.NoticeEvent]] = deque(maxlen=self.MAX_NOTICES)
         self.stop: events.StopEvent | None = None
         self.strip = Strip()
-        self._last_stop = -1
         self._knows_state = False
 
     @property
@@ -216,15 +213,16 @@ class PanelState:
 
     def _heartbeat(self, event: events.HeartbeatEvent) -> None:
         self.heartbeat = event
-        self.stream, self.mode, self.bundle_sha256 = event.stream, event.mode, event.bundle_sha256
+        self.stream, self.mode, self.bundle = event.stream, event.mode, event.bundle
+        self.bundle_sha256 = event.bundle_sha256
         self.labels, self.probs = tuple(event.labels), tuple(event.probs)
-        self.deadline_ms = event.deadline_ms
-        if self.sfreq == 0.0:  # joined late: the first event, which tells the rate, was not seen
-            whole = round(event.measured_sfreq)
-            near = abs(event.measured_sfreq - whole) < RATE_TOLERANCE * whole
-            self.sfreq = float(whole) if near else event.measured_sfreq
+        self.deadline_ms, self.hop_s = event.deadline_ms, event.hop_s
+        if self.sfreq == 0.0:  # joined late: the first event was not seen
+            self.sfreq = event.sfreq
             self._advance(event.counters.get("samples", 0) + event.counters.get("missing_samples", 0))
         self._set_state(event.state, event.valid, event.reason, None)
+        if self.elapsed_s == 0.0:
+            self.since_s = 0.0  # without a sample there was no other state
 
     def _posterior(self, event: events.PosteriorEvent) -> None:
         self.lag_s, self.age_s, self.probs = event.lag_s, event.age_s, tuple(event.probs)
@@ -236,11 +234,6 @@ class PanelState:
         known = event.valid and event.state in self.labels
         weight = FINAL_WEIGHT if is_final else 1
         self.strip.add(event.stop / self.sfreq, event.state if known else UNKNOWN, weight)
-        if is_final and self.start is None and 0 <= self._last_stop < event.stop:
-            hop_s = (event.stop - self._last_stop) / self.sfreq
-            self.hop_s = min(self.hop_s or hop_s, hop_s)
-        if is_final:
-            self._last_stop = event.stop
 
     def _advance(self, index: int) -> None:
         if self.sfreq > 0.0:

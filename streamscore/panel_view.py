@@ -37,6 +37,12 @@ def row(key: str, *parts: tuple[str, str] | str) -> Text:
     return Text.assemble((f"{key:<9}", DIM), *parts)
 
 
+def printable(text: Text) -> Text:
+    """Blank out control characters: names and reasons come from elsewhere and must not drive the terminal."""
+    text.plain = "".join(char if char.isprintable() else " " for char in text.plain)
+    return text
+
+
 @dataclass(frozen=True)
 class PanelView:
     """A picture of `state`.
@@ -62,7 +68,7 @@ class PanelView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width
         rows = self.rows(width - 4, (options.height or options.size.height) - 2)
-        title = Text.assemble((f" {self.title} ", "bold default"), (f"· {self.hint} ", WARN) if self.hint else "")
+        title = Text.assemble((self.title, "bold default"), (f" · {self.hint}", WARN) if self.hint else "")
         yield Panel(
             Text("\n").join(rows),
             title=title,
@@ -99,9 +105,8 @@ class PanelView:
 
     @staticmethod
     def _fit(lines: list[Text], width: int, height: int) -> list[Text]:
-        """Cut `lines` to size; names and reasons come from elsewhere and must not drive the terminal."""
-        for line in lines:
-            line.plain = "".join(char if char.isprintable() else " " for char in line.plain)
+        """Cut `lines` to size."""
+        for line in map(printable, lines):
             line.no_wrap = True
             line.truncate(width, overflow="ellipsis")
         return lines[: max(height, 1)]
@@ -149,7 +154,7 @@ class PanelView:
         elif state.valid:
             left.append(Text.assemble(("valid", GOOD), f" · lag {state.lag_s:g} s · age {state.age_s:.2f} s"))
         else:
-            left.append(Text(f"not valid: {state.reason}", WARN))
+            left.append(Text(state.reason or "not valid", WARN))
         left_width = 38 if width >= 70 else 34
         bars = [self._bar(k, width - left_width, stale) for k in range(len(state.labels))]
         for k in range(max(len(left), len(bars))):
@@ -265,22 +270,18 @@ class PanelView:
         return (f"REFUSED: {ack.detail}", BAD)
 
     def _notices(self) -> Iterator[tuple[int, Text]]:
-        """Oldest first; the oldest goes first when height is short."""
-        notices = list(self.state.notices)
-        for k, (elapsed_s, notice) in enumerate(notices):
-            rank = (2, 4, 7)[len(notices) - 1 - k]
+        """Newest first, and the oldest is the first to go when height is short."""
+        for k, (elapsed_s, notice) in enumerate(reversed(self.state.notices)):
             told = (notice.text, LEVELS[notice.level])
-            yield rank, row("" if k else "notices", f"{clock(elapsed_s)} ", told)
+            yield (2, 4, 7)[k], row("" if k else "notices", f"{clock(elapsed_s)} ", told)
 
     def _footer(self) -> Text:
         state = self.state
-        parts: list[tuple[str, str] | str] = []
-        if state.n_missed:
-            parts.append((f" messages missed: {state.n_missed} ·", WARN))
-        if state.n_unreadable:
-            parts.append((f" messages not understood: {state.n_unreadable} ·", WARN))
-        if state.n_refused:
-            parts.append((f" commands refused: {state.n_refused} ·", BAD))
+        troubles = [
+            (f"messages missed: {state.n_missed}", WARN) if state.n_missed else None,
+            (f"messages not understood: {state.n_unreadable}", WARN) if state.n_unreadable else None,
+            (f"commands refused: {state.n_refused}", BAD) if state.n_refused else None,
+        ]
         bundle = f"{state.bundle} {state.bundle_sha256[:8]}".strip() or "no bundle"
-        parts.append((f" {bundle} · {state.run} " if state.run else " no run yet ", DIM))
-        return Text.assemble(*parts)
+        about = (f"{bundle} · {state.run}" if state.run else "no run yet", DIM)
+        return printable(Text(" · ").join(Text(*part) for part in (*troubles, about) if part))

@@ -6,6 +6,8 @@ dead electrode. Both are therefore treated as if the samples had been lost: ever
 
 from __future__ import annotations
 
+import math
+import operator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -50,8 +52,9 @@ class Quality:
     def __init__(self, config: Config, sfreq: float, channels: tuple[str, ...]) -> None:
         self._channels = channels
         self._flat_samples = max(round(config.flat_s * sfreq), 2)
-        self._last = np.full(len(channels), np.nan, np.float32)
+        self._last = [math.nan] * len(channels)
         self._run = np.zeros(len(channels), np.int64)
+        self._ones = np.ones(len(channels), np.int64)
         self.counters = Counters()
 
     def push(self, segment: Segment) -> list[Segment | Gap]:
@@ -88,12 +91,15 @@ class Quality:
 
     def _is_lively(self, data: FloatArray) -> bool:
         """Whether all is finite and each value differs from the one before (the path of nearly all chunks)."""
-        changed = (data[0] != self._last).all() and (len(data) == 1 or (data[1:] != data[:-1]).all())
-        if not changed or not np.isfinite(data).all():
-            return False
-        self._last = data[-1].copy()
-        self._run.fill(1)
-        return True
+        newest: list[float] = data[-1].tolist()
+        if len(data) == 1:  # an amplifier that sends sample by sample; numpy's overhead would be all there is
+            lively = math.isfinite(sum(newest)) and not any(map(operator.eq, newest, self._last))
+        else:
+            changed = (data[0] != self._last).all() and (data[1:] != data[:-1]).all()
+            lively = bool(changed and np.isfinite(data).all())
+        if lively:
+            self._last, self._run = newest, self._ones
+        return lively
 
     def _run_lengths(
         self, data: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
@@ -106,6 +112,6 @@ class Quality:
         position = np.arange(1, n + 1)[:, None]
         last_change = np.maximum.accumulate(np.where(same, 0, position), axis=0)
         runs = np.where(last_change > 0, position - last_change + 1, position + self._run)
-        self._last = data[-1].copy()
+        self._last = data[-1].tolist()
         self._run = runs[-1].copy()
         return runs

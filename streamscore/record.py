@@ -51,7 +51,7 @@ class NullRecorder:
     def counters(self) -> dict[str, int]:
         return {"written_events": 0, "dropped_events": 0, "written_chunks": 0, "dropped_chunks": 0}
 
-    def event(self, event: dict[str, Any]) -> None:
+    def event(self, event: dict[str, Any] | str) -> None:
         del event
 
     def samples(self, chunk: Chunk) -> None:
@@ -209,8 +209,14 @@ class Recorder:
             "dropped_chunks": self.dropped_chunks,
         }
 
-    def event(self, event: dict[str, Any]) -> None:
-        """Record one event, which carries its sequence number. Numbers that are not finite become null."""
+    def event(self, event: dict[str, Any] | str) -> None:
+        """Record one event, which carries its sequence number.
+
+        Parameters
+        ----------
+        event
+            Its fields, of which numbers that are not finite become null; or the line of JSON that it is.
+        """
         self._queue.offer(self._vital, _ITEM_BYTES, event)
 
     def samples(self, chunk: Chunk) -> None:

@@ -22,8 +22,10 @@ FORMAT = "streamscore-run/1"
 RUN_FILE, CONFIG_FILE, EVENTS_FILE, RAW_FILE = "run.json", "config.yaml", "events.jsonl", "raw.xdf"
 
 
-def encode_event(event: Mapping[str, Any]) -> bytes:
-    """One line of JSON. An event that JSON cannot hold becomes a line that says so, never an exception."""
+def encode_event(event: Mapping[str, Any] | str) -> bytes:
+    """One line of JSON, which a text already is. An event that JSON cannot hold becomes a line that says so."""
+    if isinstance(event, str):
+        return event.encode() + b"\n"
     try:
         try:
             text = json.dumps(event, allow_nan=False, default=_plain)

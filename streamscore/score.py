@@ -13,26 +13,30 @@ from streamscore.clock import VirtualClock
 from streamscore.config import RigConfig, load_rig_file
 from streamscore.engine import Engine, Summary
 from streamscore.errors import BundleMismatchError
+from streamscore.events import Event, PosteriorEvent
 from streamscore.hypnogram import Hypnogram
 from streamscore.labels import UNKNOWN, name_of
 from streamscore.metrics import compare
 from streamscore.record import NullRecorder, read_run
 from streamscore.recordings.base import Recording
 from streamscore.run_folder import CONFIG_FILE
+from streamscore.sinks.base import Sink
 from streamscore.sources import file as file_source
 from streamscore.types import Posterior, StreamInfo
 
 
-class _Keep(NullRecorder):
-    """Keeps posterior events in memory instead of on disk."""
+class _Keep(Sink):
+    """Keeps posteriors in memory."""
 
     def __init__(self) -> None:
         self.posteriors: list[Posterior] = []
-        self.info: StreamInfo | None = None
 
-    def event(self, event: dict[str, Any]) -> None:
-        if event["type"] == "posterior":
-            self.posteriors.append(posterior_from(event))
+    def write(self, event: Event, text: str) -> None:
+        if isinstance(event, PosteriorEvent):
+            self.posteriors.append(posterior_from(vars(event)))
+
+    def close(self) -> None:
+        pass
 
 
 def posterior_from(event: Mapping[str, Any]) -> Posterior:
@@ -123,19 +127,25 @@ def score_file(
     clock = VirtualClock()
     source = file_source.build(file_source.Config(**section), clock)
     keep = _Keep()
+    infos: list[StreamInfo] = []
 
-    def make_recorder(info: StreamInfo) -> _Keep:
-        keep.info = info
-        return keep
+    def make_recorder(info: StreamInfo) -> NullRecorder:
+        infos.append(info)
+        return NullRecorder()
 
     engine = Engine(
-        config, source, bundle=bundle, clock=clock, make_recorder=make_recorder, heartbeat_s=float("inf")
+        config,
+        source,
+        bundle=bundle,
+        clock=clock,
+        make_recorder=make_recorder,
+        sinks=[keep],
+        heartbeat_s=float("inf"),
     )
     summary = engine.run(StopFlag())
-    assert keep.info is not None
     t0_s = _grid_start_s(source.recording, epoch_s) + source.offset_s
     hypnogram = Hypnogram.from_posteriors(keep.posteriors, bundle.spec.labels, epoch_s, t0_s)
-    return Score(tuple(keep.posteriors), hypnogram, source.recording, keep.info, summary)
+    return Score(tuple(keep.posteriors), hypnogram, source.recording, infos[0], summary)
 
 
 def _grid_start_s(recording: Recording, epoch_s: float) -> float:

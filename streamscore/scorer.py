@@ -107,6 +107,9 @@ class Scorer:
 
     #: A longer gap is reported by one posterior instead of one for every hop in it.
     MAX_GAP_POSTERIORS = 600
+    #: Samples that no output is due for are put together up to this, because the chain takes as long for one
+    #: sample as for a hundred.
+    HELD_S = 0.1
 
     def __init__(self, bundle: Bundle, hop_s: float | None = None) -> None:
         spec = bundle.spec
@@ -124,6 +127,8 @@ class Scorer:
         self._fresh = self._model.initial_state(1)
         n_channels = len(spec.channels)
         # Room for one step behind the oldest output that can be due in one go.
+        self._held: list[Segment] = []
+        self._next = 0
         self._ring = Ring(2 * timing.step_samples + timing.look_ahead_samples, n_channels)
         self._input = torch.zeros(self._n_phases, n_channels, timing.step_samples)
         self._input_rows = self._input.numpy()
@@ -138,8 +143,24 @@ class Scorer:
         ValueError
             If they do not follow on. A loss has to be told by :meth:`gap`, because the states start afresh.
         """
-        if segment.start != self._ring.stop:
-            raise ValueError(f"samples from {segment.start} on cannot follow sample {self._ring.stop - 1}")
+        if segment.start != self._next:
+            raise ValueError(f"samples from {segment.start} on cannot follow sample {self._next - 1}")
+        self._held.append(segment)
+        self._next += len(segment.data)
+        n_held = self._next - self._ring.stop
+        if n_held < self.HELD_S * self._sfreq and not self._boundaries(self._ring.stop, self._next):
+            return []
+        return self._release()
+
+    def _release(self) -> list[Posterior]:
+        """Run all that is held through the chain; return what is due."""
+        if not self._held:
+            return []
+        segment = self._held[0]
+        if len(self._held) > 1:
+            data = np.concatenate([held.data for held in self._held])
+            segment = Segment(segment.start, data, np.concatenate([held.stamps_s for held in self._held]))
+        self._held.clear()
         data = self._chain.push(segment.data, segment.start)
         posteriors: list[Posterior] = []
         room = self._timing.step_samples
@@ -152,6 +173,7 @@ class Scorer:
 
     def gap(self, gap: Gap) -> list[Posterior]:
         """Start afresh after `gap`; return an invalid ``UNKNOWN`` for each output that it swallowed."""
+        self._release()  # no output is due in it, but amplitudes are learnt from it
         self._chain.reset()
         for part, fresh in zip(self._state, self._fresh, strict=True):
             part.copy_(fresh.expand_as(part))
@@ -162,6 +184,7 @@ class Scorer:
         if len(boundaries) > self.MAX_GAP_POSTERIORS:
             boundaries = boundaries[-1:]
         self._ring.skip_to(stop)
+        self._next = self._ring.stop
         self._valid_from = max(self._warm_from, stop + self._chain.settle_samples)
         self._reason = f"after gap ({gap.reason})"
         return [

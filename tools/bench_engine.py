@@ -70,7 +70,7 @@ class EngineTimes:
     Parameters
     ----------
     newest_s
-        Stamp of the newest sample that the output needed, as the engine knows it.
+        When the newest sample that the output needed was stamped, or due in a replay, as the engine knows it.
     received_s, scored_s, published_s
         When that sample was in the process, when the output was there, and when all sinks had written it.
     is_valid
@@ -165,20 +165,18 @@ class Probe(Sink):
         self._rss_every = rss_every
         self._ready = ready
         self._process = psutil.Process()
-        self._period_s = 0.0
         self.rows = array("d")
         self.rss = array("d")
         self._n = 0
 
     def open(self, start: StartEvent) -> None:
-        self._period_s = 1.0 / start.sfreq
         self._ready()
 
     def write(self, event: Event, text: str) -> None:
         if not isinstance(event, PosteriorEvent):
             return
         now_s = self._clock.now_s()
-        newest_s = event.t_stop_s + event.lag_s - self._period_s
+        newest_s = event.wall_s - 1e-3 * event.latency_ms
         self.rows.extend((newest_s, self._tap.received_s, event.wall_s, now_s, event.valid))
         self._n += 1
         if self._bare is not None:

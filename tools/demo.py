@@ -234,7 +234,18 @@ def close_loop(stack: ExitStack, console: Console, plan: Plan, folder: Path, pla
     )
     rig = stack.enter_context(_running(["rig", "--endpoint", "tcp://127.0.0.1:*"], env, folder / "rig.log"))
     rig_endpoint = str(rig.wait_for("listening", 30.0)["endpoint"])
-    arguments = ["replay", str(plan.file), "--name", stream, "--speed", str(plan.speed), "--wait-s", "60"]
+    arguments = [
+        "replay",
+        str(plan.file),
+        "--name",
+        stream,
+        "--speed",
+        str(plan.speed),
+        "--wait-s",
+        "60",
+        "--linger-s",
+        "1",
+    ]
     player = stack.enter_context(_running(arguments, env, folder / "player.log"))
     player.wait_for("visible", 30.0)
     config = folder / "rig.yaml"

@@ -50,7 +50,10 @@ def report(console: Console, outcome: Outcome) -> None:
     console.print(f"record of the run: {outcome.run_folder}", soft_wrap=True)
     if problems:
         raise LoopError("the loop did not close: " + "; ".join(problems))
-    console.print("[bold green]the loop closed[/bold green]")
+    if outcome.plan_bundle:
+        console.print("[bold green]the loop closed[/bold green]")
+    else:
+        console.print("[bold green]streamed, aligned and recorded[/bold green] (nothing was scored)")
 
 
 def _check_record(record: RunRecord, outcome: Outcome) -> list[str]:

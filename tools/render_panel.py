@@ -1,7 +1,7 @@
 """Draw the panel of a recorded run: ``python -m tools.render_panel RUN_FOLDER [--at-s S] [-o panel.svg]``.
 
-The picture is self-contained: text in whatever monospaced font the reader has, block characters as shapes, so that
-bars and letters have no seams whatever the font.
+The picture is self-contained: text in whatever monospaced font the reader has, blocks and lines as shapes, so that
+there are no seams whatever the font.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import io
 import math
+from itertools import groupby
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
@@ -24,12 +26,27 @@ from streamscore.run_folder import EVENTS_FILE
 
 CELL_WIDTH, CELL_HEIGHT, FONT_SIZE, MARGIN = 8.4, 17.0, 14.0, 12.0
 FONTS = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
-#: Block characters as (left, top, width, height) in parts of a cell.
-BLOCKS = {
-    "█": (0.0, 0.0, 1.0, 1.0),
-    "▀": (0.0, 0.0, 1.0, 0.5),
-    **{char: (0.0, 1 - k / 8, 1.0, k / 8) for k, char in enumerate("▁▂▃▄▅▆▇", 1)},
-    **{char: (0.0, 0.0, k / 8, 1.0) for k, char in enumerate("▏▎▍▌▋▊▉", 1)},
+#: Thickness of a line in parts of the width and of the height of a cell.
+THIN_X, THIN_Y = 1.2 / CELL_WIDTH, 1.2 / CELL_HEIGHT
+_UP, _DOWN = (0.5 - THIN_X / 2, 0.0, THIN_X, 0.5), (0.5 - THIN_X / 2, 0.5, THIN_X, 0.5)
+_LEFT, _RIGHT = (
+    (0.0, 0.5 - THIN_Y / 2, 0.5, THIN_Y),
+    (0.5 - THIN_X / 2, 0.5 - THIN_Y / 2, 0.5 + THIN_X / 2, THIN_Y),
+)
+#: Characters that are drawn as rectangles: (left, top, width, height) in parts of a cell.
+SHAPES = {
+    "█": ((0.0, 0.0, 1.0, 1.0),),
+    "░": ((0.0, 0.0, 1.0, 1.0),),
+    "▀": ((0.0, 0.0, 1.0, 0.5),),
+    **{char: ((0.0, 1 - k / 8, 1.0, k / 8),) for k, char in enumerate("▁▂▃▄▅▆▇", 1)},
+    "│": ((0.5 - THIN_X / 2, 0.0, THIN_X, 1.0),),
+    "─": ((0.0, 0.5 - THIN_Y / 2, 1.0, THIN_Y),),
+    "┴": (_UP, _LEFT, _RIGHT),
+    "└": (_UP, _RIGHT),
+    "╭": (_DOWN, _RIGHT),
+    "╮": (_DOWN, _LEFT),
+    "╰": (_UP, _RIGHT),
+    "╯": (_UP, _LEFT),
 }
 
 
@@ -55,7 +72,10 @@ def state_at(path: Path, at_s: float) -> PanelState:
     state = PanelState()
     with path.open("rb") as lines:
         for line in lines:
-            state.update(parse(line))
+            try:
+                state.update(parse(line))
+            except ValidationError:  # the last line of a run that was killed
+                state.n_unreadable += 1
             if state.elapsed_s >= at_s:
                 break
     return state
@@ -83,7 +103,7 @@ def svg(view: PanelView, width: int, height: int) -> str:
             f"<title>{escape(view.title)}</title>",
             f'<rect width="100%" height="100%" rx="8" fill="{background}"/>',
             f'<g transform="translate({MARGIN:g} {MARGIN:g})" font-family="{FONTS}" font-size="{FONT_SIZE:g}" '
-            'xml:space="preserve">',
+            'style="white-space: pre" xml:space="preserve">',
             *shapes,
             "</g>",
             "</svg>\n",
@@ -98,8 +118,8 @@ def _line(segments: list[Segment], y: int) -> list[str]:
         ink, paper, bold = _colours(style or Style())
         if paper:
             shapes.append(_rect(column, y, (0.0, 0.0, float(len(text)), 1.0), paper))
-        shapes += _blocks(text, column, y, ink)
-        letters = "".join(" " if char in BLOCKS or char == "░" else char for char in text)
+        shapes += _rectangles(text, column, y, ink)
+        letters = "".join(" " if char in SHAPES else char for char in text)
         if letters.strip():
             start = len(letters) - len(letters.lstrip())
             letters = letters.strip()
@@ -111,19 +131,18 @@ def _line(segments: list[Segment], y: int) -> list[str]:
     return shapes
 
 
-def _blocks(text: str, column: int, y: int, ink: str) -> list[str]:
-    """Shapes of the block characters in `text`; equal neighbours that fill the width become one."""
+def _rectangles(text: str, column: int, y: int, ink: str) -> list[str]:
+    """Shapes of the block and line characters in `text`; equal neighbours that touch become one."""
     shapes = []
     k = 0
-    while k < len(text):
-        n = 1
-        if text[k] == "░":
-            shapes.append(_rect(column + k, y, (0.0, 0.0, 1.0, 1.0), ink, ' opacity="0.25"'))
-        elif text[k] in BLOCKS:
-            left, top, width, height = BLOCKS[text[k]]
-            while width == 1.0 and k + n < len(text) and text[k + n] == text[k]:
-                n += 1
-            shapes.append(_rect(column + k, y, (left, top, width * n, height), ink))
+    for char, run in groupby(text):
+        n = len(list(run))
+        extra = ' opacity="0.25"' if char == "░" else ""
+        for left, top, width, height in SHAPES.get(char, ()):
+            if width == 1.0:
+                shapes.append(_rect(column + k, y, (left, top, float(n), height), ink, extra))
+            else:
+                shapes += [_rect(column + k + i, y, (left, top, width, height), ink) for i in range(n)]
         k += n
     return shapes
 

@@ -98,7 +98,8 @@ def select_channels(
             problem = "has no channel" if not hits else f"has {len(hits)} channels"
             raise StreamFormatError(
                 f"stream {stream!r} {problem} labelled {label!r}; its channels are {', '.join(available)}. "
-                f"Say which to use in the rig file, for example source: {{channels: {{{name}: {available[0]}}}}}"
+                "Say which to use in the rig file, for example "
+                f"source: {{channels: {{{name}: {available[0] if available else 'LABEL'}}}}}"
             )
         columns.append(hits[0])
     return tuple(names), columns

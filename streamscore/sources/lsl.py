@@ -1,8 +1,8 @@
 """A Lab Streaming Layer stream.
 
-liblsl receives on its own threads. This file resolves one stream without guessing, drains it into a buffer that
-is allocated once, keeps raw stamps and clock offsets, and finds the stream again when its outlet comes back.
-The inlet is opened without liblsl's own recovery, because that would hide the loss, and would wait for ever
+liblsl receives on its own threads. This file resolves one stream without guessing, waits natively for its next
+sample and takes what else is there, keeps raw stamps and clock offsets, and finds the stream again when its
+outlet comes back. The inlet is opened without liblsl's own recovery, because that would hide the loss, and would wait for ever
 for an outlet that came back with other channels.
 """
 
@@ -27,7 +27,7 @@ from streamscore.errors import (
     StreamNotFoundError,
 )
 from streamscore.sources.base import Source, select_channels
-from streamscore.types import Chunk, StreamInfo
+from streamscore.types import Chunk, StreamInfo, TimeArray
 
 
 class Config(BaseModel):
@@ -197,7 +197,8 @@ class LslSource(Source):
                 "make the outlet declare its rate"
             )
         labels = self._format.labels
-        names, self._columns = select_channels(info.name(), labels, wanted, self._config.channels)
+        names, columns = select_channels(info.name(), labels, wanted, self._config.channels)
+        self._columns = None if columns == list(range(len(labels))) else np.array(columns)
         all_units = [unit or "" for unit in info.get_channel_units() or []] or [""] * len(labels)
         self._buffer = np.empty((self.MAX_SAMPLES, self._format.n_channels), self._inlet.np_dtype)
         self._measure_offset(self.OPEN_TIMEOUT_S)
@@ -206,7 +207,7 @@ class LslSource(Source):
             name=info.name(),
             sfreq=self._format.sfreq,
             channels=names,
-            units=tuple(all_units[c] for c in self._columns),
+            units=tuple(all_units[c] for c in columns),
             source_id=info.source_id(),
             speed=float(replay.child_value("speed") or 1.0),
         )
@@ -220,7 +221,7 @@ class LslSource(Source):
                 f"stream {self._config.predicate()} went away while it was being opened; restart its outlet"
             ) from error
         n_stale = 0
-        while n := len(self._pull(0.0)[1]):
+        while n := len(self._drain()[1]):
             n_stale += n
         return n_stale
 
@@ -228,16 +229,19 @@ class LslSource(Source):
         if self._inlet is None:
             return self._find_again(timeout_s)
         try:
-            data, stamps_s = self._pull(timeout_s)
+            pulled = self._pull(timeout_s)
         except LostError:
             self._lose()
             return None
         received_s = self._clock.now_s()
         if received_s >= self._next_offset_s:
             self._measure_offset(0.0)
-        if len(stamps_s) == 0:
+        if pulled is None:
             return None
-        return Chunk(data[:, self._columns].astype(np.float32), stamps_s, self._offset_s, received_s)
+        data, stamps_s = pulled
+        if self._columns is not None:
+            data = data[:, self._columns]
+        return Chunk(data.astype(np.float32, copy=False), stamps_s, self._offset_s, received_s)
 
     def close(self) -> None:
         self._inlet = None
@@ -251,13 +255,24 @@ class LslSource(Source):
     def _new_inlet(self, info: Any) -> pylsl.StreamInlet:
         return pylsl.StreamInlet(info, max_buflen=360, recover=False, as_numpy=True)
 
-    def _pull(self, timeout_s: float) -> tuple[Any, Any]:
-        """Wait natively for the first sample, then take what is there, into the buffer."""
+    def _pull(self, timeout_s: float) -> tuple[Any, TimeArray] | None:
+        """Wait natively for the first sample, then take what else is there; the arrays belong to the caller."""
         assert self._inlet is not None
-        pulled: tuple[Any, Any] = self._inlet.pull_chunk(
-            timeout_s, self.MAX_SAMPLES, dest_obj=self._buffer, min_samples=1
-        )
-        return pulled
+        # Asking for a chunk costs several times as much as asking for the one sample that there mostly is.
+        sample, stamp_s = self._inlet.pull_sample(timeout_s)
+        if sample is None:
+            return None
+        data, stamps_s = sample[None], np.array([stamp_s])
+        if self._inlet.samples_available():
+            more, more_stamps_s = self._drain()
+            data, stamps_s = np.concatenate((data, more)), np.concatenate((stamps_s, more_stamps_s))
+        return data, stamps_s
+
+    def _drain(self) -> tuple[Any, TimeArray]:
+        """Take what is there, into the buffer."""
+        assert self._inlet is not None
+        drained: tuple[Any, TimeArray] = self._inlet.pull_chunk(0.0, self.MAX_SAMPLES, dest_obj=self._buffer)
+        return drained
 
     def _measure_offset(self, timeout_s: float) -> None:
         """Update the clock offset; liblsl measures in the background after the first call."""
