@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from streamscore.assemble import build_policy, build_source
-from streamscore.bundle import load_bundle
+from streamscore.bundle import Bundle, load_bundle
 from streamscore.clock import LslClock
 from streamscore.config import RigConfig, load_rig_file
 from streamscore.errors import StreamscoreError
@@ -52,12 +52,7 @@ def preflight(path: Path, listen_s: float) -> list[Row]:
         except StreamscoreError as error:
             return [*rows, Row("bundle", config.bundle, str(error), False)]
         rows.append(Row("bundle", config.bundle, f"{bundle.spec.name} {bundle.sha256[:12]}", True))
-        try:
-            hop_in_samples(config.hop_s or bundle.spec.hop_s, bundle.spec.sfreq, bundle.model.timing.step_samples)
-            if config.policy:
-                build_policy(config.policy, bundle.spec.labels)
-        except StreamscoreError as error:
-            rows.append(Row("hop and policy", "fit the bundle", str(error), False))
+        rows += _fits_bundle(config, bundle)
     source = build_source(config.source, LslClock())
     kind = str(config.source["kind"])
     try:
@@ -73,6 +68,25 @@ def preflight(path: Path, listen_s: float) -> list[Row]:
     finally:
         source.close()
     return rows
+
+
+def _fits_bundle(config: RigConfig, bundle: Bundle) -> list[Row]:
+    """Compare what the rig file asks of the bundle with what it can do."""
+    spec = bundle.spec
+    hop_s = config.hop_s or spec.hop_s
+    try:
+        hop_in_samples(hop_s, spec.sfreq, bundle.model.timing.step_samples)
+        rows = [Row("hop (s)", "divides the network's step", f"{hop_s:g}", True)]
+    except StreamscoreError as error:
+        rows = [Row("hop (s)", "divides the network's step", str(error), False)]
+    if config.policy is None:
+        return rows
+    labels = "/".join(spec.labels)
+    try:
+        build_policy(config.policy, spec.labels)
+        return [*rows, Row("states of the policy", labels, " ".join(config.policy.get("states", ())), True)]
+    except StreamscoreError as error:
+        return [*rows, Row("states of the policy", labels, str(error), False)]
 
 
 def _selection(config: RigConfig) -> str:

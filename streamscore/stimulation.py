@@ -100,9 +100,6 @@ class Stimulation:
             self._on_until_s = max(self._on_until_s, command.expires_s + command.duration_s)
         elif self._rig is None:
             self._on_until_s = float("-inf")
-        if self._rig is not None:
-            self._rig.send(command, self._outbox.run_id)
-            self._waiting[command.command_id] = command
         self.last_command = f"#{command.command_id} {command.action}: {command.reason}"
         self._outbox.send(
             events.CommandEvent(
@@ -117,6 +114,10 @@ class Stimulation:
                 age_s=age_s,
             )
         )
+        # On record before it leaves: whatever happens next, the log knows of it.
+        if self._rig is not None:
+            self._waiting[command.command_id] = command
+            self._rig.send(command, self._outbox.run_id)
 
     def _tell_ack(self, ack: Ack, t_s: float, round_trip_s: float) -> None:
         self._outbox.send(
