@@ -126,9 +126,9 @@ division by fixed scales (25, 20 and 10 µV). The first output comes after 30 s.
 
 ## Trained on
 
-{n_epochs} epochs of {n_sleepers} simulated sleepers (seeds from {FIRST_TRAINING_SEED}), with natural sleep cycles of
-5400 s and with cycles shortened to 1200, 600 and 300 s, as the demo uses them. Command: `{run["command"]}` at commit
-`{run["git_commit"][:12]}` on {run["date"]}, torch {run["versions"]["torch"]}.
+{n_epochs} epochs of {n_sleepers} simulated sleepers (seeds from {FIRST_TRAINING_SEED}), with natural sleep cycles
+of 5400 s and with cycles shortened to 1200, 600 and 300 s, as the demo uses them. Command: `{run["command"]}` at
+commit `{run["git_commit"][:12]}` on {run["date"]}, torch {run["versions"]["torch"]}.
 
 ## Figures
 

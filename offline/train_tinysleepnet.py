@@ -3,7 +3,7 @@
     python -m offline.train_tinysleepnet --data ../shared/data/human_ucddb --out runs/ucddb
 
 The network is the published one with true batch normalisation, as its paper describes; with the affine map of
-its code it did not learn in as few passes.
+its code it did not learn in as few passes. It has half the filters and units, which trains three times as fast.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from streamscore.labels import AASM5
 from streamscore.models.tinysleepnet import Config, TinySleepNet
 
 NAME = "tinysleepnet-ucddb"
-CONFIG = Config(sfreq=ucddb.SFREQ, epoch_s=ucddb.EPOCH_S, norm="batch")
+CONFIG = Config(sfreq=ucddb.SFREQ, epoch_s=ucddb.EPOCH_S, n_filters=64, n_hidden=64, norm="batch")
 
 
 def train(what: str, data: Sequence[Sequences], seed: int, progress: Progress) -> TinySleepNet:

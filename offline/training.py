@@ -99,9 +99,10 @@ def augment(x: FloatArray, sfreq: float, step_s: float, recipe: Recipe, rng: np.
     n, n_channels, n_samples = x.shape
     f_hz = np.fft.rfftfreq(n_samples, 1.0 / sfreq)
     octaves = np.log2(np.maximum(f_hz, 0.3) / 4.0)
-    gain, tilt = (s * rng.standard_normal((n, n_channels, 1)) for s in (recipe.gain, recipe.tilt))
+    gain, tilt = (std * rng.standard_normal((n, n_channels, 1)) for std in (recipe.gain, recipe.tilt))
     shift_s = recipe.shift * step_s * rng.uniform(-1.0, 1.0, (n, 1, 1))
-    response = torch.from_numpy(np.exp(gain + tilt * octaves - 2j * np.pi * f_hz * shift_s).astype(np.complex64))
+    log_response = gain + tilt * octaves - 2j * np.pi * f_hz * shift_s
+    response = torch.from_numpy(np.exp(log_response).astype(np.complex64))
     y: FloatArray = torch.fft.irfft(torch.fft.rfft(torch.from_numpy(x)) * response, n_samples).numpy()
     std = recipe.noise * rng.random((n, n_channels, 1), dtype=np.float32)
     return y + std * rng.standard_normal(y.shape, dtype=np.float32)
@@ -120,7 +121,7 @@ def fit(
     config: Config,
     recipe: Recipe,
     seed: int,
-    after_pass: Callable[[float], None] = lambda loss: None,
+    after_pass: Callable[[float], None] | None = None,
 ) -> TinySleepNet:
     """Train a network from scratch and return its averaged weights, in evaluation mode.
 
@@ -161,13 +162,14 @@ def fit(
             losses.append(loss.item())
             decay = torch.stack([kernel.square().sum() for kernel in model.l2_kernels()]).sum()
             optimizer.zero_grad()
-            (loss + 0.5 * recipe.weight_decay * decay).backward()
+            (loss + 0.5 * recipe.weight_decay * decay).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
             optimizer.step()
             step += 1
             # The first steps are forgotten faster, or they would weigh for ever in short trainings.
             _move(averaged, model, 1.0 - min(recipe.average, step / (step + 10)))
-        after_pass(float(np.mean(losses)))
+        if after_pass is not None:
+            after_pass(float(np.mean(losses)))
     return averaged
 
 

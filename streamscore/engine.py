@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import math
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -34,8 +33,6 @@ from streamscore.types import Chunk, Gap, Posterior, Segment, StreamInfo
 
 #: Time between looks at what is not driven by samples: acknowledgements, stalls, new subscribers.
 TICK_S = 0.1
-#: Longest that the thread that writes the record may hold the interpreter while a sample waits; usually 5 ms.
-SWITCH_INTERVAL_S = 1e-4
 STAGES = ("transport", "score", "publish")
 
 
@@ -134,7 +131,6 @@ class Engine:
         """Run until `stop` is set or the source ends; stimulation is switched off whatever happens."""
         with ExitStack() as parts:  # closes each of them, whatever the others do
             parts.callback(gc.unfreeze)
-            parts.callback(sys.setswitchinterval, sys.getswitchinterval())
             for part in (self._rig, *reversed(self._sinks), self._source):
                 if part is not None:
                     parts.callback(part.close)
@@ -191,7 +187,6 @@ class Engine:
         self._scorer.warm_up()
         gc.collect()
         gc.freeze()
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._flushed = self._source.begin()
         now_s = self._clock.now_s()
         self._last_data_s = now_s

@@ -7,7 +7,7 @@ OFF counts once the rig has acknowledged it; until then it is sent again for as 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from streamscore import events
 from streamscore.outbox import Outbox
@@ -101,6 +101,18 @@ class Stimulation:
         elif self._rig is None:
             self._on_until_s = float("-inf")
         self.last_command = f"#{command.command_id} {command.action}: {command.reason}"
+        # On record before it leaves: whatever happens next, the log knows of it.
+        told = False
+        try:
+            self._tell(command, stamp, age_s)
+            told = True
+        finally:
+            # A record or sink that fails must not keep the rig on.
+            if self._rig is not None and (told or command.action == "off"):
+                self._waiting[command.command_id] = command
+                self._rig.send(command, self._outbox.run_id)
+
+    def _tell(self, command: Command, stamp: dict[str, Any], age_s: float) -> None:
         self._outbox.send(
             events.CommandEvent(
                 **stamp,
@@ -114,10 +126,6 @@ class Stimulation:
                 age_s=age_s,
             )
         )
-        # On record before it leaves: whatever happens next, the log knows of it.
-        if self._rig is not None:
-            self._waiting[command.command_id] = command
-            self._rig.send(command, self._outbox.run_id)
 
     def _tell_ack(self, ack: Ack, t_s: float, round_trip_s: float) -> None:
         self._outbox.send(

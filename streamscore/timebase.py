@@ -118,7 +118,7 @@ class Timebase:
         pieces: list[Segment | Gap] = []
         begin = i = 0  # samples begin … i - 1 follow on and are in no piece yet
         while i < len(stamps_s):
-            if n_regular := self._take_regular(stamps_s[i:]):
+            if self._exact and (n_regular := self._take_regular(stamps_s[i:])):
                 i += n_regular
                 continue
             verdict = self._place(float(stamps_s[i]))
@@ -138,7 +138,10 @@ class Timebase:
         start = self.next_index
         self.next_index += end - begin
         self.counters.samples += end - begin
-        return Segment(start, chunk.data[begin:end], chunk.stamps_s[begin:end] + chunk.clock_offset_s)
+        data, stamps_s = chunk.data, chunk.stamps_s
+        if end - begin < len(stamps_s):
+            data, stamps_s = data[begin:end], stamps_s[begin:end]
+        return Segment(start, data, stamps_s + chunk.clock_offset_s)
 
     def _append_gap(self, pieces: list[Segment | Gap], verdict: _Verdict, offset_s: float) -> None:
         """Add the gap of a verdict, joined to the one before if it goes on."""
@@ -158,9 +161,10 @@ class Timebase:
 
         Stops short of a sample that ends a rate window, for the slow path to judge. Returns their number.
         """
-        if not self._exact or self._last_s is None or self._broken or self._rate_fault:
+        if self._last_s is None or self._broken or self._rate_fault or len(stamps_s) == 1:
             return 0
-        steps = np.diff(stamps_s, prepend=self._last_s) * self._sfreq
+        with np.errstate(invalid="ignore"):  # infinite stamps, which are not regular
+            steps = np.diff(stamps_s, prepend=self._last_s) * self._sfreq
         regular = np.abs(steps - 1.0) <= self.GRID_TOLERANCE
         n = len(regular) if regular.all() else int(regular.argmin())
         n = int(np.searchsorted(stamps_s[:n] - self._rate_t0_s, self.RATE_WINDOW_S))

@@ -19,7 +19,7 @@ from tests.bundles import write_bundle
 _CHECKS_OFF = (HealthCheck.too_slow, HealthCheck.differing_executors)
 
 settings.register_profile(
-    "ci", max_examples=25, derandomize=True, database=None, deadline=None, suppress_health_check=_CHECKS_OFF
+    "ci", max_examples=15, derandomize=True, database=None, deadline=None, suppress_health_check=_CHECKS_OFF
 )
 settings.register_profile(
     "thorough", max_examples=1000, database=None, deadline=None, suppress_health_check=_CHECKS_OFF

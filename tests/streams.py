@@ -85,7 +85,10 @@ class ScriptedSource(Source):
     """
 
     def __init__(
-        self, clock: VirtualClock, script: Sequence[Chunk | float | BaseException | Callable[[], object]], info: StreamInfo
+        self,
+        clock: VirtualClock,
+        script: Sequence[Chunk | float | BaseException | Callable[[], object]],
+        info: StreamInfo,
     ) -> None:
         self._clock = clock
         self._script = list(script)
@@ -218,12 +221,13 @@ def run_engine(
     mode: Any = "monitor",
     stop: StopFlag | None = None,
     heartbeat_s: float = float("inf"),
+    sink: MemorySink | None = None,
     **config: Any,
 ) -> Run:
     """Run the engine over `script`; an exception that leaves it is kept in ``error``."""
     clock = clock or VirtualClock()
     info = StreamInfo("scripted", sfreq, channels, ("uV",) * len(channels))
-    run = Run(ScriptedSource(clock, script, info), MemorySink(), MemoryRecorder(), rig)
+    run = Run(ScriptedSource(clock, script, info), sink or MemorySink(), MemoryRecorder(), rig)
     engine = Engine(
         RigConfig(source={"kind": "scripted"}, **config),
         run.source,

@@ -48,11 +48,15 @@ def test_it_holds_what_a_plain_list_holds(operations: list[int]) -> None:
 
 
 @given(OPERATIONS, st.integers(-5, 60), st.integers(-5, 60))
-def test_what_it_does_not_hold_is_an_error_that_says_what_it_holds(operations: list[int], begin: int, end: int) -> None:
+def test_what_it_does_not_hold_is_an_error_that_says_what_it_holds(
+    operations: list[int], begin: int, end: int
+) -> None:
     ring, known = filled(operations)
     if begin < end and known and known[0] <= begin and end - 1 <= known[-1]:
         return
-    with pytest.raises(IndexError, match=rf"\[{begin}, {end}\) asked for, the ring holds \[{ring.oldest}, {ring.stop}\)"):
+    with pytest.raises(
+        IndexError, match=rf"\[{begin}, {end}\) asked for, the ring holds \[{ring.oldest}, {ring.stop}\)"
+    ):
         ring.window(begin, end)
 
 

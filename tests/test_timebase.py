@@ -195,7 +195,9 @@ class TestArrivalStamps:
         assert timebase.counters.samples == n
 
     @pytest.mark.parametrize("seed", range(5))
-    def test_auto_takes_to_them_at_once_and_then_sees_no_loss(self, sfreq: float, jitter_s: float, seed: int) -> None:
+    def test_auto_takes_to_them_at_once_and_then_sees_no_loss(
+        self, sfreq: float, jitter_s: float, seed: int
+    ) -> None:
         stamps_s = arrivals(seed, sfreq, jitter_s, round(20 * sfreq))
         timebase, pieces = place(stamps_s, sfreq=sfreq)
         assert timebase.stamps == "arrival"
@@ -248,12 +250,6 @@ class TestWrongRate:
         assert timebase.counters.wrong_rate_samples > 0
         assert_gapless_index(timebase, pieces)
 
-    def test_the_first_window_is_in_shreds_unless_the_rate_is_nearly_right(self, stamps: Any, real_sfreq: float) -> None:
-        if real_sfreq == 134.0 or (stamps == "exact" and real_sfreq == 100.0):
-            pytest.skip("only the measurement can tell")
-        _, pieces = place(grid(round(60 * real_sfreq), real_sfreq), stamps=stamps)
-        assert longest_run(pieces) < 0.5 * SFREQ
-
     def test_it_comes_back_when_the_rate_does(self, stamps: Any, real_sfreq: float) -> None:
         wrong = grid(round(30 * real_sfreq), real_sfreq)
         right = grid(round(40 * SFREQ), t0_s=wrong[-1] + 1 / SFREQ)
@@ -263,8 +259,31 @@ class TestWrongRate:
         assert timebase.measured_sfreq == pytest.approx(SFREQ)
 
 
+@pytest.mark.parametrize(
+    ("stamps", "real_sfreq"),
+    [("auto", 100.0), ("auto", 256.0), ("exact", 256.0), ("arrival", 100.0), ("arrival", 256.0)],
+)
+def test_a_rate_that_is_far_off_leaves_shreds_even_before_it_was_measured(stamps: Any, real_sfreq: float) -> None:
+    _, pieces = place(grid(round(60 * real_sfreq), real_sfreq), stamps=stamps)
+    assert longest_run(pieces) < 0.5 * SFREQ
+
+
 EVENTS = st.sampled_from(
-    ["lose 1", "lose 5", "lose 200", "twice", "again", "swap", "back", "ahead", "nan", "jitter", "calm", "fast", "slow"]
+    [
+        "lose 1",
+        "lose 5",
+        "lose 200",
+        "twice",
+        "again",
+        "swap",
+        "back",
+        "ahead",
+        "nan",
+        "jitter",
+        "calm",
+        "fast",
+        "slow",
+    ]
 )
 
 
@@ -274,7 +293,7 @@ def streams(draw: st.DrawFn) -> TimeArray:
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
     parts: list[TimeArray] = []
     t_s, jitter_s, period_s = T0_S, 0.0, 1 / SFREQ
-    for event in draw(st.lists(EVENTS, min_size=1, max_size=12)):
+    for event in draw(st.lists(EVENTS, min_size=1, max_size=8)):
         part = t_s + np.arange(draw(st.sampled_from([1, 40, 400, 1500]))) * period_s
         part = part + np.repeat(rng.uniform(0, jitter_s, len(part) // 5 + 1), 5)[: len(part)]
         t_s += len(part) * period_s
@@ -304,7 +323,11 @@ def test_any_chunking_gives_the_same_whatever_happens(stamps_s: TimeArray, sizes
     cut, got = place(stamps_s, sizes, stamps=stamps)
     assert_same_pieces(got, wanted)
     assert cut.counters == whole.counters
-    assert (cut.measured_sfreq, cut.stamps, cut.next_index) == (whole.measured_sfreq, whole.stamps, whole.next_index)
+    assert (cut.measured_sfreq, cut.stamps, cut.next_index) == (
+        whole.measured_sfreq,
+        whole.stamps,
+        whole.next_index,
+    )
 
 
 @given(streams(), sizes, st.sampled_from(["auto", "exact", "arrival"]))
@@ -314,7 +337,9 @@ def test_pieces_follow_on_and_account_for_every_sample(stamps_s: TimeArray, size
     assert all(np.isfinite(segment.stamps_s).all() for segment in segments(pieces))
     assert all(np.isfinite(gap.t_s) and gap.n_samples >= 0 for gap in gaps(pieces))
     counters = timebase.counters
-    dropped = counters.duplicate_samples + counters.late_samples + counters.bad_stamps + counters.wrong_rate_samples
+    dropped = (
+        counters.duplicate_samples + counters.late_samples + counters.bad_stamps + counters.wrong_rate_samples
+    )
     kept = values(pieces)
     assert kept == sorted(set(kept))
     assert len(kept) == counters.samples
@@ -340,7 +365,9 @@ def test_stream_time_is_the_stamp_plus_the_clock_offset() -> None:
     for chunk in chunks(np.zeros((190, 1), np.float32), stamps_s, [64], offset_s=-7.5):
         for piece in timebase.push(chunk):
             if isinstance(piece, Segment):
-                np.testing.assert_allclose(piece.stamps_s, T0_S - 7.5 + (piece.start + np.arange(len(piece.data))) / SFREQ)
+                np.testing.assert_allclose(
+                    piece.stamps_s, T0_S - 7.5 + (piece.start + np.arange(len(piece.data))) / SFREQ
+                )
             else:
                 assert piece.t_s == pytest.approx(T0_S - 7.5 + 100 / SFREQ)
 

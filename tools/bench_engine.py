@@ -1,8 +1,8 @@
 """The engine of the benchmark: the one that ships, with a probe among its sinks.
 
-Source, sinks, recorder and scorer are built from a rig file's content, as ``streamscore run`` builds them. The last
-sink is a probe, which notes when each event had been written by the sinks before it. Between two outputs the same
-thread can time the bare network, so that both see the same machine, caches and clock speed.
+Source, sinks, recorder and scorer are built from a rig file's content, as ``streamscore run`` builds them. The
+last sink is a probe, which notes when each event had been written by the sinks before it. Between two outputs the
+same thread can time the bare network, so that both see the same machine, caches and clock speed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class EngineOptions:
         Wall time after an output at which the bare network is timed (``None``: never), and the number of outputs
         before that begins.
     rss_every
-        Outputs between two looks at the resident memory; 0 never looks.
+        Outputs between two looks at the resident memory, instead of times; 0 never looks.
     """
 
     rig: dict[str, Any]
@@ -65,7 +65,7 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class EngineTimes:
-    """What the probe saw; one entry an output, wall times in seconds.
+    """What the probe saw: wall times in seconds, one entry an output, or the resident memory.
 
     Parameters
     ----------
@@ -175,14 +175,16 @@ class Probe(Sink):
     def write(self, event: Event, text: str) -> None:
         if not isinstance(event, PosteriorEvent):
             return
+        self._n += 1
+        if self._rss_every:  # then nothing is kept of each output, because it would be taken for a leak
+            if self._n % self._rss_every == 0:
+                self.rss.extend((event.t_stop_s, self._process.memory_info().rss / 1e6))
+            return
         now_s = self._clock.now_s()
         newest_s = event.wall_s - 1e-3 * event.latency_ms
         self.rows.extend((newest_s, self._tap.received_s, event.wall_s, now_s, event.valid))
-        self._n += 1
         if self._bare is not None:
             self._bare.after_output(self._n, now_s)
-        if self._rss_every and self._n % self._rss_every == 0:
-            self.rss.extend((event.t_stop_s, self._process.memory_info().rss / 1e6))
 
     def close(self) -> None:
         pass

@@ -201,7 +201,7 @@ def paced(bench: Bench, bundle: Path, cpu_s: float, latency_s: float, idle_s: fl
     rig = bench.rig(
         {"kind": "lsl", "name": name, "channels": {"EEG": "ch1"}}, bundle=str(bundle), hop_s=1.0, stall_s=3600.0
     )
-    settle_s = 3.0
+    settle_s = 2.0  # for the prefill
     quiet_s = settle_s + cpu_s + 1.0
     n_quiet = round(PREFILL_S + quiet_s)
     pushed = PushOptions((name,), ((0, quiet_s + latency_s),), N_CHANNELS, SFREQ, PREFILL_S)
@@ -216,7 +216,7 @@ def paced(bench: Bench, bundle: Path, cpu_s: float, latency_s: float, idle_s: fl
         pusher.tell("go")
         time.sleep(PAUSE_S + settle_s)
         busy = measure_cpu(engine.pid, cpu_s)
-        (stamps_s,) = pusher.hear(latency_s + START_S)
+        pusher.hear(latency_s + START_S)
         idle = measure_cpu(engine.pid, idle_s)
         listener.stop()
         times: EngineTimes = engine.stop()
@@ -266,10 +266,14 @@ class Memory:
     wall_s: float
 
     @property
+    def settled_mb(self) -> Floats:
+        """Resident memory after the first tenth, in which caches fill."""
+        return self.rss_mb[self.t_h >= self.t_h[-1] / 10]
+
+    @property
     def slope_mb_per_h(self) -> float:
         """Slope of the line through all but the first tenth."""
-        late = self.t_h >= self.t_h[-1] / 10
-        return float(np.polyfit(self.t_h[late], self.rss_mb[late], 1)[0])
+        return float(np.polyfit(self.t_h[-len(self.settled_mb) :], self.settled_mb, 1)[0])
 
 
 def memory(bench: Bench, bundle: str, sfreq: float, duration_h: float) -> Memory:
@@ -289,4 +293,4 @@ def memory(bench: Bench, bundle: str, sfreq: float, duration_h: float) -> Memory
         times: EngineTimes = engine.hear(60 * duration_h + START_S)
         wall_s = time.perf_counter() - begin_s
         listener.stop()
-    return Memory(times.rss_t_s / 3600, times.rss_mb, len(times.published_s), wall_s)
+    return Memory(times.rss_t_s / 3600, times.rss_mb, times.summary.posteriors, wall_s)

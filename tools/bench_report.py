@@ -60,8 +60,8 @@ class Check:
 
     @property
     def is_met(self) -> bool:
-        """Whether the target is met; never for a figure that is not a number."""
-        return self.value <= self.limit
+        """Whether the target is met."""
+        return self.value <= self.limit  # a NaN compares as false
 
 
 @dataclass
@@ -144,9 +144,8 @@ class Report:
 
 
 def _cells(check: Check) -> tuple[str, str, str, str]:
-    unit = check.unit
-    measured, limit = f"{_plain(check.value)} {unit}", f"≤ {check.limit:g} {unit}"
-    return check.what, measured, limit, "met" if check.is_met else "NOT MET"
+    measured, limit = f"{_plain(check.value)} {check.unit}", f"≤ {check.limit:g} {check.unit}"
+    return check.what, measured.rstrip(), limit.rstrip(), "met" if check.is_met else "NOT MET"
 
 
 def _numbers(row: Distribution) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """The processes of the benchmark that are not the engine: a pusher, a bare LSL loop and a subscriber.
 
-Each role is a function that runs in a process of its own and talks over a pipe: it says ``"ready"``, works until it
-is told to stop, and sends what it measured. All times are LSL ``local_clock()`` seconds, which is one clock for all
-processes of a host.
+Each role is a function that runs in a process of its own and talks over a pipe: it says ``"ready"``, works until
+it is told to stop, and sends what it measured. All times are LSL ``local_clock()`` seconds, which is one clock for
+all processes of a host.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -96,7 +97,7 @@ class Child:
         except EOFError:
             self._process.join(5)
             raise LoopError(
-                f"bench: process {self._name!r} ended with exit code {self._process.exitcode}; its message is above"
+                f"bench: process {self._name!r} ended with exit code {self._process.exitcode}; it says why above"
             ) from None
         raise LoopError(
             f"bench: process {self._name!r} said nothing for {timeout_s:g} s; is the machine overloaded?"
@@ -125,10 +126,8 @@ def stop_flag(connection: Connection) -> threading.Event:
     flag = threading.Event()
 
     def wait() -> None:
-        try:
+        with suppress(EOFError, OSError):  # whoever started this process is gone; a reason to stop as well
             connection.recv()
-        except (EOFError, OSError):
-            pass  # whoever started this process is gone; that is a reason to stop as well
         flag.set()
 
     threading.Thread(target=wait, daemon=True).start()

@@ -6,7 +6,10 @@ Adding a sink is adding one file to this folder with a ``Config`` (pydantic; ``k
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from streamscore.events import Event, StartEvent
 
@@ -36,3 +39,25 @@ class Sink(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the output. May be called more than once."""
+
+
+@contextmanager
+def patient_threads() -> Iterator[None]:
+    """Let native threads that are started inside run when the thread that decides waits, not instead of it.
+
+    Linux hands the processor at once to a thread that is woken, here by a write, and the writer waits for
+    milliseconds when all cores are busy. Threads inherit from the one that starts them that they do not do so
+    (``SCHED_BATCH``). Where that is unknown or forbidden nothing changes.
+    """
+    if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        yield
+        return
+    try:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

@@ -13,7 +13,7 @@ import pylsl
 from pydantic import BaseModel, ConfigDict
 
 from streamscore.events import Event, PosteriorEvent, StartEvent, StateEvent
-from streamscore.sinks.base import Sink
+from streamscore.sinks.base import Sink, patient_threads
 
 
 class Config(BaseModel):
@@ -38,7 +38,8 @@ class LslOut(Sink):
             f"{self._name}-state", "Markers", 1, 0.0, "string", source_id=f"{self._name}-state-{start.run}"
         )
         state.desc().append_child_value("bundle_sha256", start.bundle_sha256)
-        self._states = pylsl.StreamOutlet(state)
+        with patient_threads():
+            self._states = pylsl.StreamOutlet(state)
         if not start.labels:
             return
         posterior = pylsl.StreamInfo(
@@ -53,7 +54,8 @@ class LslOut(Sink):
         posterior.set_channel_units("probability")
         posterior.desc().append_child_value("bundle_sha256", start.bundle_sha256)
         self._unknown = np.full((1, len(start.labels)), np.nan, np.float32)
-        self._posterior = pylsl.StreamOutlet(posterior)
+        with patient_threads():
+            self._posterior = pylsl.StreamOutlet(posterior)
 
     def write(self, event: Event, text: str) -> None:
         if isinstance(event, StateEvent) and self._states is not None:

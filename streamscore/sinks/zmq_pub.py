@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from streamscore.errors import ConfigError
 from streamscore.events import Event
-from streamscore.sinks.base import Sink
+from streamscore.sinks.base import Sink, patient_threads
 
 
 class Config(BaseModel):
@@ -37,7 +37,8 @@ class ZmqPub(Sink):
     HIGH_WATER_MARK = 100_000
 
     def __init__(self, config: Config) -> None:
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
+        with patient_threads():
+            self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         self._socket.setsockopt(zmq.SNDHWM, self.HIGH_WATER_MARK)
         self._socket.setsockopt(zmq.LINGER, 500)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,7 +107,7 @@ class PolicyContract(ABC):
     @given(MOMENTS)
     def test_onsets_keep_the_refractory_time(self, moments: list[Moment]) -> None:
         onsets_s = [t_s for t_s, _, decision in self.decide(moments) if decision and decision.action == "on"]
-        assert all(b - a >= self.refractory_s for a, b in zip(onsets_s, onsets_s[1:], strict=False))
+        assert all(b - a >= self.refractory_s for a, b in pairwise(onsets_s))
 
     @given(MOMENTS)
     def test_the_same_posteriors_give_the_same_decisions(self, moments: list[Moment]) -> None:

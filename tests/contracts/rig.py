@@ -62,7 +62,9 @@ class RigContract(ABC):
             rig.send(command(), "run-7")
             got = device.receive()
         assert got["run"] == "run-7"
-        assert {key: got[key] for key in ("command_id", "action", "t_s", "issued_s", "expires_s", "duration_s")} == {
+        assert {
+            key: got[key] for key in ("command_id", "action", "t_s", "issued_s", "expires_s", "duration_s")
+        } == {
             "command_id": 1,
             "action": "on",
             "t_s": 99.5,

@@ -13,7 +13,7 @@ from streamscore.preprocess.base import Step
 from streamscore.types import FloatArray
 from tests.streams import cuts, sizes
 
-N_SAMPLES = 700
+N_SAMPLES = 330
 
 
 class StepContract(ABC):

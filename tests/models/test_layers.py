@@ -37,7 +37,9 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
         (1024, 128, 7680, 60, (448, 448)),
     ],
 )
-def test_same_padding_is_tensorflows(kernel: int, stride: int, n: int, n_out: int, padding: tuple[int, int]) -> None:
+def test_same_padding_is_tensorflows(
+    kernel: int, stride: int, n: int, n_out: int, padding: tuple[int, int]
+) -> None:
     assert same_padding(n, kernel, stride) == padding
     assert (n + sum(padding) - kernel) // stride + 1 == n_out == math.ceil(n / stride)
 
@@ -63,7 +65,8 @@ def test_pooling_windows_are_shifted_by_the_left_padding_and_padding_never_wins(
     left, _ = same_padding(n, kernel, kernel)
     pooled = same_max_pool(x, kernel)
     wanted = [
-        x[:, :, max(k * kernel - left, 0) : (k + 1) * kernel - left].amax(dim=2) for k in range(math.ceil(n / kernel))
+        x[:, :, max(k * kernel - left, 0) : (k + 1) * kernel - left].amax(dim=2)
+        for k in range(math.ceil(n / kernel))
     ]
     assert torch.equal(pooled, torch.stack(wanted, dim=2))
 

@@ -60,7 +60,9 @@ class TestPublishedSize:
         model = build(Config())
         lengths: list[int] = []
         for block in (model.conv1, model.conv2, model.conv4):
-            block.register_forward_hook(lambda _module, args, out: lengths.extend((args[0].shape[-1], out.shape[-1])))
+            block.register_forward_hook(
+                lambda _module, args, out: lengths.extend((args[0].shape[-1], out.shape[-1]))
+            )
         with torch.inference_mode():
             features = model.features(torch.zeros(1, 1, 3000))
         assert lengths == [3000, 500, 63, 63, 63, 63]

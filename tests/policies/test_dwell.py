@@ -29,7 +29,9 @@ class TestDwellAgainAndAgain(PolicyContract):
         return build(config, self.labels)
 
 
-def actions(policy: Dwell, p: list[float], *, t0_s: float = 0.0, invalid: tuple[int, ...] = ()) -> dict[float, str]:
+def actions(
+    policy: Dwell, p: list[float], *, t0_s: float = 0.0, invalid: tuple[int, ...] = ()
+) -> dict[float, str]:
     """Show one posterior a second; return time → what was decided."""
     told = {}
     for k, probability in enumerate(p):
@@ -92,7 +94,7 @@ def test_the_threshold_itself_is_enough() -> None:
 
 
 def test_an_unknown_state_lists_the_choices() -> None:
-    with pytest.raises(ConfigError, match="'SWS'.*REM, NREM, Wake"):
+    with pytest.raises(ConfigError, match=r"'SWS'.*REM, NREM, Wake"):
         build(Config(states=("SWS",)), LABELS)
 
 

@@ -51,5 +51,5 @@ def test_the_description_is_not_consumed() -> None:
 
 
 def test_an_unknown_step_lists_the_choices() -> None:
-    with pytest.raises(ConfigError, match="'notch'.*bandpass, normalise"):
+    with pytest.raises(ConfigError, match=r"'notch'.*bandpass, normalise"):
         Chain(({"kind": "notch"},), 50.0, 2)

@@ -17,7 +17,9 @@ class TestSynthetic(SourceContract):
     n_samples = 2001
 
     def make(self, clock: VirtualClock, channels: Mapping[str, str] | None = None) -> SyntheticSource:
-        config = Config(species="mouse", duration_s=10.005, chunk_s=0.37, channels=dict(channels) if channels else None)
+        config = Config(
+            species="mouse", duration_s=10.005, chunk_s=0.37, channels=dict(channels) if channels else None
+        )
         return build(config, clock)
 
 
