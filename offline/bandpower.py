@@ -47,5 +47,5 @@ def fit(data: Sequence[FloatArray], labels: Sequence[np.ndarray[tuple[int], np.d
 def scores(model: Pipeline, x: FloatArray, n_classes: int) -> FloatArray:
     """Log probabilities ``(n_steps, n_classes)``."""
     out = np.full((len(x), n_classes), NEVER, np.float32)
-    out[:, model.classes_] = np.maximum(model.predict_log_proba(x), NEVER)
+    out[:, model.classes_] = np.log(np.maximum(model.predict_proba(x), np.exp(NEVER)))
     return out

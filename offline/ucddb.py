@@ -26,7 +26,7 @@ W, N3 = AASM5.index("W"), AASM5.index("N3")
 #: The only subject with all epochs and all stages.
 COMPLETE = "ucddb018"
 #: Whose held-out figures were seen before chain, size and recipe were settled: every second subject, on which
-#: they were compared, and 003, 010 and 017, which earlier versions scored badly. The others were never looked at.
+#: they were compared, and 003, 010 and 017, which earlier versions scored badly. No network had scored the others.
 TUNED_ON = tuple(f"ucddb{n:03d}" for n in (2, 3, 5, 7, 9, 10, 11, 13, 15, 17, 18, 20))
 
 SFREQ = 128.0

@@ -57,4 +57,4 @@ class VirtualClock:
 
 def utc_now_iso() -> str:
     """Return the present UTC time as ISO 8601 text, for records only."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -228,6 +228,8 @@ class TestEvents:
             (False, 900, "non-finite: EEG"),
         ]
         assert [e.n_samples for e in run.of("gap") if not e.open] == [100, 100]
+        times_s = [T0_S + index / SFREQ for index in (500, 600, 900, 1000)]
+        assert [e.t_s for e in run.of("gap")] == pytest.approx(times_s)
         assert_sound(run)
 
     def test_a_gap_that_lasts_to_the_end_is_closed_by_it(self, small: Bundle) -> None:

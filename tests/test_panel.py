@@ -613,8 +613,10 @@ class TestWatch:
         assert [event.type for event in seen] == ["snapshot", "posterior", "state", "stop"]
         assert isinstance(console.file, io.StringIO)
         lines = console.file.getvalue().splitlines()
-        assert [line.split()[1] for line in lines if "waiting" not in line] == ["join", "state", "stop", "watch"]
-        assert lines[-1] == "  00:04 watch   1 messages in all were not understood"
+        told = [line.split()[1] for line in lines if "watch" not in line]
+        assert told == ["join", "state", "stop"]
+        # When a message that was not understood is told depends on when the screen has time for it.
+        assert "  00:04 watch   1 messages in all were not understood" in lines
 
     def test_panel_leaves_its_last_picture(self, pub: ZmqPub) -> None:
         run = Run(sinks=(pub,))

@@ -19,6 +19,15 @@ from streamscore.clock import utc_now_iso
 from streamscore.run_folder import versions
 from tools.bench_engine import Floats
 
+#: Explains the tables to whoever finds ``bench.md`` alone.
+METHOD = """\
+Each sample is stamped with `local_clock()` immediately before `push_sample`, by a process of its own, and travels
+over LSL on loopback. *Published* is the moment after the last sink (ZeroMQ, LSL) has taken the event, with the
+record being written; *received* is that of a subscriber in another process. Without a network, blocks of the bare
+pylsl loop and of the engine alternate: the pusher feeds one and then the other, and both live throughout. With a
+network, the bare `model(x, state)` runs in the engine's own thread, half-way between two outputs. Percentiles are
+interpolated linearly."""
+
 
 @dataclass(frozen=True)
 class Distribution:
@@ -106,7 +115,7 @@ class Report:
         lines.append(", ".join(f"{key} {value}" for key, value in found.items()) + ".")
         if self.is_quick:
             lines += ["", "Made with `--quick`: too short for tails; the figures are rough."]
-        lines += ["", "| figure | measured | target | | how |", "|---|---:|---:|---|---|"]
+        lines += ["", METHOD, "", "| figure | measured | target | | how |", "|---|---:|---:|---|---|"]
         lines += [f"| {' | '.join((*_cells(check), check.note))} |" for check in self.checks]
         for part, rows in self.distributions.items():
             lines += ["", f"## {part}", "", "| ms | p50 | p90 | p99 | max | n |", "|---|---:|---:|---:|---:|---:|"]

@@ -39,7 +39,7 @@ IPv6 = disable
 [lab]
 KnownPeers = {127.0.0.1}
 [log]
-level = -2
+level = -3
 """
 
 
@@ -160,6 +160,8 @@ class PushOptions:
 
 #: Silence between two blocks, so that nothing of one is still under way in the next.
 PAUSE_S = 0.3
+#: A pusher that was held up for longer does not make up for it, because nobody's amplifier stamps in bursts.
+HELD_UP_S = 0.02
 
 
 def push(connection: Connection, options: PushOptions) -> None:
@@ -194,6 +196,8 @@ def _push_block(outlet: pylsl.StreamOutlet, rows: list[list[float]], t0_s: float
         wait_s = t0_s + i / sfreq - pylsl.local_clock()
         if wait_s > 0:
             time.sleep(wait_s)
+        elif wait_s < -HELD_UP_S:
+            t0_s -= wait_s
         stamp_s = pylsl.local_clock()
         outlet.push_sample(rows[i % len(rows)], stamp_s)
         stamps_s.append(stamp_s)
