@@ -229,16 +229,18 @@ class Scorer:
         step = self._timing.step_samples
         for row, boundary in enumerate(boundaries):
             self._input_rows[row] = self._ring.window(boundary - step, boundary).T
-        phases = torch.tensor([(b // self.hop_samples) % self._n_phases for b in boundaries])
+        phases = [(b // self.hop_samples) % self._n_phases for b in boundaries]
+        # A rig's outputs come one at a time, and a slice costs a third of what indices cost.
+        where = slice(phases[0], phases[0] + 1) if n == 1 else torch.tensor(phases)
         with torch.inference_mode():
-            state = tuple(part[phases] for part in self._state)
+            state = tuple(part[where] for part in self._state)
             logits, new_state = self._model(self._input[:n], state)
             probs = torch.softmax(logits[:, -1].float(), dim=-1).numpy()
             finite = np.isfinite(probs).all(axis=1)
             for part, new, fresh in zip(self._state, new_state, self._fresh, strict=True):
                 if not finite.all():
                     new[~torch.from_numpy(finite)] = fresh
-                part[phases] = new
+                part[where] = new
         return [self._posterior(b, probs[row], bool(finite[row])) for row, b in enumerate(boundaries)]
 
     def _posterior(self, boundary: int, probs: FloatArray, finite: bool) -> Posterior:

@@ -83,8 +83,8 @@ class TestDamage:
         header_end = 8 + int.from_bytes(content[:8], "little")
         rng = np.random.default_rng(0)
         places = {
-            *range(0, header_end, 3),
-            *rng.integers(header_end, len(content), 150).tolist(),
+            *range(0, header_end, 5),
+            *rng.integers(header_end, len(content), 100).tolist(),
             len(content) - 1,
         }
         path = tmp_path / "flipped.safetensors"

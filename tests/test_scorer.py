@@ -15,7 +15,7 @@ from streamscore.types import FloatArray, Gap, Posterior, Segment
 from tests.bundles import CHAIN, EPOCH, HOP, N_PHASES, SFREQ, expected, one_shot, signal, small_spec, untrained
 from tests.streams import cuts, sizes
 
-N = 24 * EPOCH
+N = 16 * EPOCH
 T0_S = 50.0
 
 

@@ -180,7 +180,7 @@ def rig_file(plan: Plan, stream: str, rig_endpoint: str, runs: Path) -> dict[str
         content["policy"] = {
             "kind": "dwell",
             "states": list(plan.policy_states),
-            "probability": 0.8,
+            "probability": 0.6,
             "dwell_s": 10,
             "duration_s": 0.2,
             "refractory_s": 60,

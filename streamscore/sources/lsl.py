@@ -2,8 +2,8 @@
 
 liblsl receives on its own threads. This file resolves one stream without guessing, waits natively for its next
 sample and takes what else is there, keeps raw stamps and clock offsets, and finds the stream again when its
-outlet comes back. The inlet is opened without liblsl's own recovery, because that would hide the loss, and would wait for ever
-for an outlet that came back with other channels.
+outlet comes back. The inlet is opened without liblsl's own recovery, because that would hide the loss, and would
+wait for ever for an outlet that came back with other channels.
 """
 
 from __future__ import annotations
