@@ -18,8 +18,8 @@ from streamscore.hypnogram import Hypnogram
 from streamscore.labels import UNKNOWN, name_of
 from streamscore.metrics import compare
 from streamscore.record import NullRecorder, read_run
+from streamscore.record.run_folder import CONFIG_FILE
 from streamscore.recordings.base import Recording
-from streamscore.run_folder import CONFIG_FILE
 from streamscore.sinks.base import Sink
 from streamscore.sources import file as file_source
 from streamscore.types import Posterior, StreamInfo

@@ -21,11 +21,11 @@ from streamscore.clock import VirtualClock
 from streamscore.errors import ConfigError
 from streamscore.labels import AASM5, MOUSE3, RK6, RUNREST, UNKNOWN
 from streamscore.outbox import Outbox
-from streamscore.panel import FRAME_S, GRACE_S, Interrupt, LiveScreen, watch
-from streamscore.panel_art import GLYPHS, big_letters, clock, hypnogram, hypnogram_order, time_axis
-from streamscore.panel_lines import PlainLines
-from streamscore.panel_state import FINAL_WEIGHT, Columns, PanelState, Strip
-from streamscore.panel_view import PanelView
+from streamscore.panel.art import GLYPHS, big_letters, clock, hypnogram, hypnogram_order, time_axis
+from streamscore.panel.lines import PlainLines
+from streamscore.panel.screen import FRAME_S, GRACE_S, Interrupt, LiveScreen, watch
+from streamscore.panel.state import FINAL_WEIGHT, Columns, PanelState, Strip
+from streamscore.panel.view import PanelView
 from streamscore.record import NullRecorder
 from streamscore.sinks.base import Sink
 from streamscore.sinks.zmq_pub import Config, ZmqPub
@@ -714,7 +714,7 @@ class TestWatch:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = VirtualClock()
-        monkeypatch.setattr("streamscore.panel.time.monotonic", clock.now_s)
+        monkeypatch.setattr("streamscore.panel.screen.time.monotonic", clock.now_s)
         pictures: list[PanelView] = []
 
         class Shown(Live):
@@ -742,7 +742,7 @@ class TestWatch:
 
     def test_interrupt(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = VirtualClock()
-        monkeypatch.setattr("streamscore.panel.time.monotonic", clock.now_s)
+        monkeypatch.setattr("streamscore.panel.screen.time.monotonic", clock.now_s)
         once, twice, term = Interrupt(), Interrupt(), Interrupt()
         once.handle(signal.SIGINT, None)
         assert not once.is_due()

@@ -15,10 +15,11 @@ from scipy.signal import welch
 from streamscore.errors import ConfigError
 from streamscore.labels import AASM5, MOUSE3
 from streamscore.recordings.base import Recording
-from streamscore.simulate import Simulator, Species, simulate
-from streamscore.simulate_base import Subject
-from streamscore.simulate_human import human as draw_human
-from streamscore.simulate_mouse import mouse as draw_mouse
+from streamscore.simulate import Simulator, simulate
+from streamscore.simulate.base import Subject
+from streamscore.simulate.human import human as draw_human
+from streamscore.simulate.mouse import mouse as draw_mouse
+from streamscore.simulate.simulator import Species
 
 Density = npt.NDArray[np.float64]
 

@@ -189,16 +189,16 @@ class TestArrivalStamps:
 
     @pytest.mark.parametrize("seed", range(3))
     def test_jitter_is_no_loss(self, sfreq: float, jitter_s: float, seed: int) -> None:
-        n = round(20 * sfreq)
+        n = round(12 * sfreq)
         timebase, pieces = place(arrivals(seed, sfreq, jitter_s, n), sfreq=sfreq, stamps="arrival")
         assert [type(piece) for piece in joined(pieces)] == [Segment]
         assert timebase.counters.samples == n
 
-    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.parametrize("seed", range(3))
     def test_auto_takes_to_them_at_once_and_then_sees_no_loss(
         self, sfreq: float, jitter_s: float, seed: int
     ) -> None:
-        stamps_s = arrivals(seed, sfreq, jitter_s, round(20 * sfreq))
+        stamps_s = arrivals(seed, sfreq, jitter_s, round(12 * sfreq))
         timebase, pieces = place(stamps_s, sfreq=sfreq)
         assert timebase.stamps == "arrival"
         # Before the first step that is off the grid, jitter of whole periods cannot be told from a loss.
@@ -210,7 +210,7 @@ class TestArrivalStamps:
     @pytest.mark.parametrize("lost_s", [0.5, 2.0, 60.0])
     def test_a_loss_beyond_the_tolerance_is_measured(self, sfreq: float, jitter_s: float, lost_s: float) -> None:
         n_before, n_lost = round(8 * sfreq), round(lost_s * sfreq)
-        stamps_s = arrivals(1, sfreq, jitter_s, n_before + n_lost + round(15 * sfreq))
+        stamps_s = arrivals(1, sfreq, jitter_s, n_before + n_lost + round(5 * sfreq))
         stamps_s = np.delete(stamps_s, np.s_[n_before : n_before + n_lost])
         timebase, pieces = place(stamps_s, sfreq=sfreq, stamps="arrival")
         (gap,) = gaps(pieces)
@@ -241,8 +241,8 @@ class TestWrongRate:
     """A stream that declares 128 Hz and runs at another rate."""
 
     def test_it_says_so_and_gives_nothing_after_the_first_window(self, stamps: Any, real_sfreq: float) -> None:
-        timebase, pieces = place(grid(round(60 * real_sfreq), real_sfreq), stamps=stamps)
-        assert timebase.counters.rate_faults >= 4
+        timebase, pieces = place(grid(round(35 * real_sfreq), real_sfreq), stamps=stamps)
+        assert timebase.counters.rate_faults >= 2
         reason = f"rate: stamps run at {real_sfreq:.1f} Hz, the stream declares 128 Hz"
         assert reason in [gap.reason for gap in gaps(pieces)]
         last_used_s = max(segment.stamps_s[-1] for segment in segments(pieces))
@@ -251,10 +251,10 @@ class TestWrongRate:
         assert_gapless_index(timebase, pieces)
 
     def test_it_comes_back_when_the_rate_does(self, stamps: Any, real_sfreq: float) -> None:
-        wrong = grid(round(30 * real_sfreq), real_sfreq)
-        right = grid(round(40 * SFREQ), t0_s=wrong[-1] + 1 / SFREQ)
+        wrong = grid(round(15 * real_sfreq), real_sfreq)
+        right = grid(round(35 * SFREQ), t0_s=wrong[-1] + 1 / SFREQ)
         timebase, pieces = place(np.concatenate([wrong, right]), stamps=stamps)
-        assert longest_run(pieces) > 15 * SFREQ
+        assert longest_run(pieces) > 12 * SFREQ
         assert values(pieces)[-1] == len(wrong) + len(right) - 1
         assert timebase.measured_sfreq == pytest.approx(SFREQ)
 
@@ -264,7 +264,7 @@ class TestWrongRate:
     [("auto", 100.0), ("auto", 256.0), ("exact", 256.0), ("arrival", 100.0), ("arrival", 256.0)],
 )
 def test_a_rate_that_is_far_off_leaves_shreds_even_before_it_was_measured(stamps: Any, real_sfreq: float) -> None:
-    _, pieces = place(grid(round(60 * real_sfreq), real_sfreq), stamps=stamps)
+    _, pieces = place(grid(round(35 * real_sfreq), real_sfreq), stamps=stamps)
     assert longest_run(pieces) < 0.5 * SFREQ
 
 

@@ -10,10 +10,10 @@ import pyxdf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamscore.append_file import AppendFile
 from streamscore.errors import RecordError, RecordingError
+from streamscore.record.append_file import AppendFile
+from streamscore.record.xdf_writer import FORMATS, XdfWriter
 from streamscore.recordings.base import read_recording
-from streamscore.xdf_writer import FORMATS, XdfWriter
 
 SFREQ = 10.0
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streamscore.clock import utc_now_iso
-from streamscore.run_folder import versions
+from streamscore.record.run_folder import versions
 from tools.bench_engine import Floats
 
 #: Explains the tables to whoever finds ``bench.md`` alone.

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import yaml
 from rich.console import Console
-from streamscore.panel import watch
 
 from streamscore.bundle import Spec, load_bundle
 from streamscore.errors import LoopError
+from streamscore.panel import watch
 from streamscore.recordings.base import Recording, read_recording
 from streamscore.simulate import simulate
 from tools.demo_report import Outcome, report

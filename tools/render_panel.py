@@ -20,9 +20,9 @@ from rich.style import Style
 from rich.terminal_theme import SVG_EXPORT_THEME
 
 from streamscore.events import parse
-from streamscore.panel_state import PanelState
-from streamscore.panel_view import PanelView
-from streamscore.run_folder import EVENTS_FILE
+from streamscore.panel.state import PanelState
+from streamscore.panel.view import PanelView
+from streamscore.record.run_folder import EVENTS_FILE
 
 CELL_WIDTH, CELL_HEIGHT, FONT_SIZE, MARGIN = 8.4, 17.0, 14.0, 12.0
 FONTS = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from streamscore.errors import RecordingError
+from streamscore.record.xdf_writer import XdfWriter
 from streamscore.recordings.base import read_recording
-from streamscore.xdf_writer import XdfWriter
 
 DataFile = Callable[[str], Path]
 

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from streamscore.append_file import AppendFile
 from streamscore.clock import utc_now_iso
 from streamscore.errors import RecordError
+from streamscore.record.append_file import AppendFile
 
 #: numpy type → name of the type in a StreamHeader.
 FORMATS = {"float32": "float32", "float64": "double64", "int16": "int16", "int32": "int32"}

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from streamscore.labels import AASM5
-from streamscore.simulate_base import (
+from streamscore.simulate.base import (
     Component,
     Event,
     Subject,

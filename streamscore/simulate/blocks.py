@@ -16,7 +16,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from streamscore.simulate_base import Rhythm, Subject
+from streamscore.simulate.base import Rhythm, Subject
 from streamscore.types import TimeArray
 
 StateArray = npt.NDArray[np.int8]

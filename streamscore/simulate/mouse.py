@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from streamscore.labels import MOUSE3
-from streamscore.simulate_base import (
+from streamscore.simulate.base import (
     Component,
     Event,
     Rhythm,

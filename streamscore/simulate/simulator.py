@@ -1,7 +1,7 @@
 """Simulated sleep: physiological signals without end, with the true state of every sample.
 
 The signal serves demos, soak runs and tests; it is no substitute for recordings. It is made in blocks of
-fixed length (:mod:`streamscore.simulate_blocks`), so that the output does not depend on the sizes of the
+fixed length (:mod:`streamscore.simulate.blocks`), so that the output does not depend on the sizes of the
 reads and the memory used does not grow.
 """
 
@@ -14,9 +14,9 @@ import numpy as np
 
 from streamscore.errors import ConfigError
 from streamscore.recordings.base import Recording
-from streamscore.simulate_blocks import Blocks, StateArray, subject_rng
-from streamscore.simulate_human import human
-from streamscore.simulate_mouse import mouse
+from streamscore.simulate.blocks import Blocks, StateArray, subject_rng
+from streamscore.simulate.human import human
+from streamscore.simulate.mouse import mouse
 from streamscore.types import FloatArray
 
 Species = Literal["human", "mouse"]

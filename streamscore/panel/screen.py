@@ -21,11 +21,9 @@ from rich.live import Live
 
 from streamscore.errors import ConfigError
 from streamscore.events import AnyEvent, StopEvent, parse
-from streamscore.panel_lines import PlainLines
-from streamscore.panel_state import PanelState
-from streamscore.panel_view import PanelView
-
-__all__ = ["PanelState", "watch"]
+from streamscore.panel.lines import PlainLines
+from streamscore.panel.state import PanelState
+from streamscore.panel.view import PanelView
 
 #: Messages kept for this process while it is slow; beyond, they are lost and counted as missed.
 HIGH_WATER_MARK = 100_000

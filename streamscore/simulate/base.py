@@ -1,7 +1,7 @@
 """What a simulated subject is made of: spectra, transient events, a rhythm, and a sequence of states.
 
-:mod:`streamscore.simulate_human` and :mod:`streamscore.simulate_mouse` fill in these forms;
-:mod:`streamscore.simulate_blocks` turns them into samples. Whatever depends on the state is a tuple with one
+:mod:`streamscore.simulate.human` and :mod:`streamscore.simulate.mouse` fill in these forms;
+:mod:`streamscore.simulate.blocks` turns them into samples. Whatever depends on the state is a tuple with one
 number per label, so that each line of a subject reads as a row of a table.
 """
 

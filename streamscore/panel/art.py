@@ -7,7 +7,7 @@ from itertools import groupby
 from rich.text import Text
 
 from streamscore.labels import UNKNOWN
-from streamscore.panel_state import Columns
+from streamscore.panel.state import Columns
 
 #: Not bright black, which some colour schemes make invisible.
 DIM = "grey54"

@@ -1,6 +1,6 @@
 """The record of a run: a folder with ``run.json``, ``config.yaml``, ``events.jsonl`` and ``raw.xdf``.
 
-The thread that decides only puts things into a queue in memory; :mod:`streamscore.write_queue` says what a
+The thread that decides only puts things into a queue in memory; :mod:`streamscore.record.write_queue` says what a
 killed process, a power cut or a full disk can take from the record.
 """
 
@@ -14,26 +14,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from streamscore.append_file import AppendFile
 from streamscore.clock import Clock, utc_now_iso
 from streamscore.errors import RecordError
-from streamscore.run_folder import (
+from streamscore.record.append_file import AppendFile
+from streamscore.record.run_folder import (
     CONFIG_FILE,
     EVENTS_FILE,
     FORMAT,
     RAW_FILE,
     RUN_FILE,
-    RunRecord,
     encode_event,
-    read_run,
     versions,
     write_json,
 )
+from streamscore.record.write_queue import Lane, WriteQueue
+from streamscore.record.xdf_writer import XdfWriter
 from streamscore.types import Chunk, StreamInfo
-from streamscore.write_queue import Lane, WriteQueue
-from streamscore.xdf_writer import XdfWriter
-
-__all__ = ["NullRecorder", "Recorder", "RunRecord", "read_run"]
 
 #: Charged to the queue for a thing whose size is not known before it is encoded.
 _ITEM_BYTES = 1024

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from streamscore import events
-from streamscore.panel_art import clock, number
-from streamscore.panel_state import PanelState
-from streamscore.panel_view import SILENT_S
+from streamscore.panel.art import clock, number
+from streamscore.panel.state import PanelState
+from streamscore.panel.view import SILENT_S
 
 #: Wall time between two status lines.
 STATUS_S = 10.0

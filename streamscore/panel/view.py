@@ -13,8 +13,8 @@ from rich.text import Text
 
 from streamscore import events
 from streamscore.labels import UNKNOWN
-from streamscore.panel_art import DIM, big_letters, clock, colour_of, hypnogram, margin_of, number, share_bar
-from streamscore.panel_state import PanelState
+from streamscore.panel.art import DIM, big_letters, clock, colour_of, hypnogram, margin_of, number, share_bar
+from streamscore.panel.state import PanelState
 
 #: Silence of the engine that a person must be told of; heartbeats come every second.
 SILENT_S = 3.0
