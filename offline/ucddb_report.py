@@ -221,8 +221,8 @@ with 128 filters and without the second filter. A cross-validation with the best
 six folds: AUC 1.0000, 0.9970 and 0.9972 (002, 009, 015), then 0.9998, 0.9814 and **0.8395** (003, 010, 017). In
 017 waves below 0.5 Hz seem to outweigh the rest of N3. Random gains above 8–16 Hz in training made it worse
 (0.8065); the second filter together with 64 filters gave 0.9991, 0.9972 and 0.9986 in the same fold, and was
-kept. So the pooled figure above is not free of choice. The row on the other five subjects is freer; of them only the baseline had
-been seen, on all 17 subjects, when the chain was first drawn up.
+kept. So the pooled figure above is not free of choice. The row on the other five subjects is freer; of them only
+the baseline had been seen, on all 17 subjects, when the chain was first drawn up.
 
 ## In-sample
 
