@@ -168,6 +168,8 @@ class LslSource(Source):
 
     #: Samples that one read takes at most; reads go on until the stream is drained.
     MAX_SAMPLES = 4096
+    #: Real time for which liblsl keeps samples while the engine is busy.
+    BUFFER_S = 60
     #: How long an inlet may take to answer while a stream is opened.
     OPEN_TIMEOUT_S = 5.0
 
@@ -178,17 +180,21 @@ class LslSource(Source):
         self._resolver: pylsl.ContinuousResolver | None = None
         self._refused: set[str] = set()
         self._notices: list[tuple[str, str]] = []
+        self._buffer_s = self.BUFFER_S
         self._offset_s = 0.0
         self._next_offset_s = 0.0
 
     def open(self, wanted: Sequence[str] | None) -> StreamInfo:
         info = resolve(self._config)
-        self._inlet = self._new_inlet(info)
         try:
-            info = self._inlet.info(self.OPEN_TIMEOUT_S)
+            info = self._new_inlet(info).info(self.OPEN_TIMEOUT_S)
         except (LslTimeoutError, LostError) as error:
             raise SourceError(f"{_describe(info)} is visible but does not answer; restart its outlet") from error
         self._format = _read_format(info)
+        speed = float(info.desc().child("replay").child_value("speed") or 1.0)
+        # liblsl's buffer counts nominal seconds, of which a replay sends `speed` in each real one.
+        self._buffer_s = round(self.BUFFER_S * max(speed, 1.0))
+        self._inlet = self._new_inlet(info)
         if self._inlet.np_dtype is None:
             raise StreamFormatError(f"{_describe(info)} carries text, not samples; choose another stream")
         if self._format.sfreq <= 0:
@@ -202,14 +208,13 @@ class LslSource(Source):
         all_units = [unit or "" for unit in info.get_channel_units() or []] or [""] * len(labels)
         self._buffer = np.empty((self.MAX_SAMPLES, self._format.n_channels), self._inlet.np_dtype)
         self._measure_offset(self.OPEN_TIMEOUT_S)
-        replay = info.desc().child("replay")
         return StreamInfo(
             name=info.name(),
             sfreq=self._format.sfreq,
             channels=names,
             units=tuple(all_units[c] for c in columns),
             source_id=info.source_id(),
-            speed=float(replay.child_value("speed") or 1.0),
+            speed=speed,
         )
 
     def begin(self) -> int:
@@ -253,7 +258,7 @@ class LslSource(Source):
         return told
 
     def _new_inlet(self, info: Any) -> pylsl.StreamInlet:
-        return pylsl.StreamInlet(info, max_buflen=360, recover=False, as_numpy=True)
+        return pylsl.StreamInlet(info, max_buflen=self._buffer_s, recover=False, as_numpy=True)
 
     def _pull(self, timeout_s: float) -> tuple[Any, TimeArray] | None:
         """Wait natively for the first sample, then take what else is there; the arrays belong to the caller."""
