@@ -67,7 +67,7 @@ def make_outlet(recording: Recording, name: str, speed: float) -> pylsl.StreamOu
     node.append_child_value("file", recording.name)
     node.append_child_value("speed", repr(speed))
     # Buffer sizes are nominal seconds, which pass `speed` times as fast.
-    return pylsl.StreamOutlet(info, max_buffered=round(60 * max(speed, 1.0)))
+    return pylsl.StreamOutlet(info, max_buffered=max(360, round(60 * speed)))
 
 
 def truth_markers(recording: Recording) -> tuple[list[str], list[float]]:

@@ -168,8 +168,8 @@ class LslSource(Source):
 
     #: Samples that one read takes at most; reads go on until the stream is drained.
     MAX_SAMPLES = 4096
-    #: Real time for which liblsl keeps samples while the engine is busy.
-    BUFFER_S = 60
+    #: Time for which liblsl keeps samples while the engine is busy: at a rig, and in a fast replay.
+    BUFFER_S, REPLAY_BUFFER_S = 360, 60
     #: How long an inlet may take to answer while a stream is opened.
     OPEN_TIMEOUT_S = 5.0
 
@@ -185,16 +185,16 @@ class LslSource(Source):
         self._next_offset_s = 0.0
 
     def open(self, wanted: Sequence[str] | None) -> StreamInfo:
-        info = resolve(self._config)
+        found = resolve(self._config)
         try:
-            info = self._new_inlet(info).info(self.OPEN_TIMEOUT_S)
+            info = self._new_inlet(found).info(self.OPEN_TIMEOUT_S)
         except (LslTimeoutError, LostError) as error:
-            raise SourceError(f"{_describe(info)} is visible but does not answer; restart its outlet") from error
+            raise SourceError(f"{_describe(found)} is visible but does not answer; restart its outlet") from error
         self._format = _read_format(info)
         speed = float(info.desc().child("replay").child_value("speed") or 1.0)
         # liblsl's buffer counts nominal seconds, of which a replay sends `speed` in each real one.
-        self._buffer_s = round(self.BUFFER_S * max(speed, 1.0))
-        self._inlet = self._new_inlet(info)
+        self._buffer_s = max(self.BUFFER_S, round(self.REPLAY_BUFFER_S * speed))
+        self._inlet = self._new_inlet(found)  # the full description has no address to connect to
         if self._inlet.np_dtype is None:
             raise StreamFormatError(f"{_describe(info)} carries text, not samples; choose another stream")
         if self._format.sfreq <= 0:
