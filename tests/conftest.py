@@ -28,6 +28,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 torch.set_num_threads(1)
 
+# LSL stays on this machine, whatever the user's own configuration says; liblsl reads it on first use.
+os.environ["LSLAPICFG"] = str(Path(__file__).parents[1] / "lsl_api.cfg")
+
 
 @pytest.fixture(scope="session")
 def small_path(tmp_path_factory: pytest.TempPathFactory) -> Path:

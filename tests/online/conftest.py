@@ -1,8 +1,7 @@
-"""LSL stays on this machine; liblsl reads its configuration on first use, so it is set on import."""
+"""What the tests over real LSL share."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import pytest
 from streamscore.bundle import Bundle, Spec, load_bundle, save_bundle
 from streamscore.models.tinysleepnet import Config, build
 from tests.online.loop import Loop
-
-os.environ.setdefault("LSLAPICFG", str(Path(__file__).parents[2] / "lsl_api.cfg"))
 
 #: Rate, epoch and hop of the bundle that these tests use: small, so that a minute of signal scores in no time.
 SFREQ, EPOCH_S, HOP_S = 64.0, 4.0, 1.0
