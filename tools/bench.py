@@ -53,7 +53,7 @@ class Plan:
 
 
 FULL = Plan(n_pairs=8, block_s=8, cpu_s=60, paced_s=100, idle_s=15, sped_up_s=60, speed=20, memory_h=12)
-QUICK = Plan(n_pairs=2, block_s=1.5, cpu_s=3, paced_s=4, idle_s=1.5, sped_up_s=2, speed=40, memory_h=0.1)
+QUICK = Plan(n_pairs=2, block_s=1.5, cpu_s=3, paced_s=3, idle_s=1, sped_up_s=1, speed=40, memory_h=0.1)
 
 
 def run(console: Console, output: Path | None, quick: bool) -> Report:

@@ -203,7 +203,7 @@ def paced(bench: Bench, bundle: Path, cpu_s: float, latency_s: float, idle_s: fl
     rig = bench.rig(
         {"kind": "lsl", "name": name, "channels": {"EEG": "ch1"}}, bundle=str(bundle), hop_s=1.0, stall_s=3600.0
     )
-    settle_s = 2.0  # for the prefill
+    settle_s = 4.0  # so that the prefill's outputs are done before the CPU is watched
     quiet_s = settle_s + cpu_s + 1.0
     n_quiet = round(PREFILL_S + quiet_s)
     pushed = PushOptions((name,), ((0, quiet_s + latency_s),), N_CHANNELS, SFREQ, PREFILL_S)
