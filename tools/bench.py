@@ -52,7 +52,7 @@ class Plan:
     memory_h: float
 
 
-FULL = Plan(n_pairs=8, block_s=8, cpu_s=60, paced_s=100, idle_s=15, sped_up_s=60, speed=20, memory_h=12)
+FULL = Plan(n_pairs=6, block_s=6, cpu_s=30, paced_s=40, idle_s=10, sped_up_s=30, speed=20, memory_h=12)
 QUICK = Plan(n_pairs=2, block_s=1.5, cpu_s=3, paced_s=3, idle_s=1, sped_up_s=1, speed=40, memory_h=0.1)
 
 
@@ -66,7 +66,7 @@ def run(console: Console, output: Path | None, quick: bool) -> Report:
     output
         Folder, :data:`DEFAULT_FOLDER` by default.
     quick
-        Less than a minute instead of about ten; figures are rough.
+        Less than a minute instead of about six; figures are rough.
 
     Raises
     ------
