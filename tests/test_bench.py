@@ -22,7 +22,8 @@ from tools import bench
 from tools import bench_parts as parts
 from tools.bench_engine import make_untrained
 from tools.bench_report import Check, Distribution, Report
-from tools.bench_roles import LOOPBACK, Child, PushOptions, listen, push
+from tools.bench_roles import Child, PushOptions, listen, push
+from tools.loopback import LOOPBACK
 
 
 class InThread(Child):

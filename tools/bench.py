@@ -20,7 +20,7 @@ from streamscore.bundle import DEFAULT_BUNDLE, load_bundle, shipped_bundles
 from tools import bench_parts as parts
 from tools.bench_engine import make_untrained
 from tools.bench_report import Check, Distribution, Report
-from tools.bench_roles import LOOPBACK
+from tools.loopback import LOOPBACK
 
 #: Where the tables go unless told otherwise.
 DEFAULT_FOLDER = Path("bench-results")

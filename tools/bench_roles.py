@@ -31,17 +31,6 @@ from tools import replay
 
 Times = npt.NDArray[np.float64]
 
-#: Keeps Lab Streaming Layer on this machine, and liblsl quiet.
-LOOPBACK = """[multicast]
-ResolveScope = machine
-[ports]
-IPv6 = disable
-[lab]
-KnownPeers = {127.0.0.1}
-[log]
-level = -3
-"""
-
 
 class Child:
     """A role in a process of its own; a context manager that ends it.

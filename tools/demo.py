@@ -30,6 +30,7 @@ from streamscore.panel import watch
 from streamscore.recordings.base import Recording, read_recording
 from streamscore.simulate import simulate
 from tools.demo_report import Outcome, report
+from tools.loopback import LOOPBACK
 
 #: Wall time that a demo should take to play, if the machine allows.
 TARGET_S = 75.0
@@ -37,16 +38,6 @@ TARGET_S = 75.0
 MAX_SPEED = 120.0
 #: Simulated night: five stages within 40 minutes.
 NIGHT_S, CYCLE_S = 2400.0, 1200.0
-#: Keeps LSL on this machine.
-LOOPBACK = """[multicast]
-ResolveScope = machine
-[ports]
-IPv6 = disable
-[lab]
-KnownPeers = {127.0.0.1}
-[log]
-level = -2
-"""
 
 
 @dataclass(frozen=True)
