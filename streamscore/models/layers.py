@@ -6,6 +6,7 @@ Sources: MODELS.md sections 0.1 to 0.3, checked there against TensorFlow 2.21.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -98,3 +99,88 @@ class PeepholeLstm(nn.Module):
             hidden = torch.sigmoid(o + peep_o * cell) * torch.tanh(cell)
             outputs.append(hidden)
         return torch.stack(outputs, dim=1), (cell, hidden)
+
+
+def slide(past: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+    """Windows over the newest items of a stream of features, each computed once.
+
+    Parameters
+    ----------
+    past
+        ``(batch, n_window - 1, ...)``, the items before `new`.
+    new
+        ``(batch, n_new, ...)``.
+
+    Returns
+    -------
+    windows
+        ``(batch, n_new, n_window, ...)``, a view; the last item of window `j` is ``new[:, j]``.
+    past
+        For the next call; it shares no memory with the arguments.
+    """
+    n_past = past.shape[1]
+    items = torch.cat((past, new), dim=1)
+    windows = items.unfold(1, n_past + 1, 1).movedim(-1, 2)
+    return windows, items[:, items.shape[1] - n_past :].clone()
+
+
+def backward_over(windows: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """Run a recurrent layer from the newest item of each window back to the oldest, from a zero state.
+
+    What stands at an item depends only on the items from it to the newest: the backward half of a bidirectional
+    layer with a look-ahead of as many items as follow.
+
+    Parameters
+    ----------
+    windows
+        ``(batch, n_steps, n_window, n_features)``, oldest item first.
+    run
+        Maps ``(n, n_window, n_features)`` to ``(n, n_window, n_hidden)`` from a zero state, in the order given.
+
+    Returns
+    -------
+    Tensor
+        ``(batch, n_steps, n_window, n_hidden)``, in the order of `windows`.
+    """
+    out = run(windows.flatten(0, 1).flip(1)).flip(1)
+    return out.unflatten(0, windows.shape[:2])
+
+
+def fuse_shifted(
+    past: tuple[Tensor, Tensor], log_probs: Tensor, is_full: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Combine what shifted windows say about the same step: the mean of their log-probabilities.
+
+    A window that slides by one step speaks about each step once at every position. The read at lag `l` combines
+    the windows that ended 0 … `l` steps after the step described, as far as they were full.
+
+    Parameters
+    ----------
+    past
+        Log-probabilities ``(batch, n_reads - 1, n_reads, n_classes)`` of the steps before and whether their
+        windows were full, ``(batch, n_reads - 1)`` of 0 and 1; zeros at the start.
+    log_probs
+        ``(batch, n_steps, n_reads, n_classes)``, reads at lags of 0, 1, 2 … steps.
+    is_full
+        ``(batch, n_steps)`` of 0 and 1, as floats.
+
+    Returns
+    -------
+    fused
+        As `log_probs`, normalised.
+    past
+        For the next call.
+    """
+    n_reads = log_probs.shape[2]
+    windows, past_probs = slide(past[0], log_probs * is_full[:, :, None, None])
+    weights, past_full = slide(past[1], is_full)
+    fused = []
+    for lag in range(n_reads):
+        position = torch.arange(lag + 1, device=log_probs.device)
+        step = n_reads - 1 - lag + position
+        total = windows[:, :, step, position].sum(dim=2)
+        n_windows = weights[:, :, step].sum(dim=2)
+        # Before any window was full there is nothing to combine; the read is not usable then.
+        mean = total / n_windows.clamp(min=1.0)[..., None]
+        fused.append(torch.where(n_windows[..., None] > 0, mean, log_probs[:, :, lag]))
+    return torch.log_softmax(torch.stack(fused, dim=2), dim=-1), (past_probs, past_full)

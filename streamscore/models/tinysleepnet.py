@@ -13,8 +13,19 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from streamscore.models.base import ScoringModel, State, Timing
+from streamscore.models.base import About, Example, Read, ScoringModel, State, Timing
 from streamscore.models.layers import FrozenStatisticsNorm, PeepholeLstm, SameConv1d, same_max_pool
+
+
+ABOUT = About(
+    title="TinySleepNet",
+    source="Supratak & Guo, EMBC 2020",
+    published=(
+        "Sleep-EDF-39, 20-fold by subject, Fpz-Cz: accuracy 0.854, macro-F1 0.805",
+        "Sleep-EDF-153, by subject, Fpz-Cz: accuracy 0.831, macro-F1 0.781",
+    ),
+    examples={"tinysleepnet": Example({}, "AASM5", 100.0, ("EEG",))},
+)
 
 
 class Config(BaseModel):
@@ -70,8 +81,7 @@ class TinySleepNet(ScoringModel):
         epoch_samples = round(config.epoch_s * config.sfreq)
         self.timing = Timing(
             step_samples=epoch_samples,
-            look_ahead_samples=0,
-            warm_up_samples=epoch_samples,
+            reads=(Read(lag_samples=0, warm_up_samples=epoch_samples),),
             receptive_field_samples=None,
         )
         n_filters = config.n_filters
@@ -102,7 +112,8 @@ class TinySleepNet(ScoringModel):
         epochs = x.reshape(batch_size, self.n_channels, n_steps, -1).transpose(1, 2).flatten(0, 1)
         features = self.features(epochs).reshape(batch_size, n_steps, -1)
         hidden, new_state = self.lstm(features, cast(tuple[Tensor, Tensor], state))
-        return self.head(F.dropout(hidden, self.config.dropout, self.training)), new_state
+        logits = self.head(F.dropout(hidden, self.config.dropout, self.training))
+        return logits[:, :, None], new_state
 
     def l2_kernels(self) -> list[nn.Parameter]:
         """The four convolution kernels, which the published training decays (coefficient 1e-3)."""

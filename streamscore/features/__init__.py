@@ -1,0 +1,1 @@
+"""Features that networks are fed with: computed incrementally, each once."""
