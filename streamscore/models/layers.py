@@ -143,7 +143,7 @@ def backward_over(windows: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
         ``(batch, n_steps, n_window, n_hidden)``, in the order of `windows`.
     """
     out = run(windows.flatten(0, 1).flip(1)).flip(1)
-    return out.unflatten(0, windows.shape[:2])
+    return out.reshape(*windows.shape[:3], -1)
 
 
 def fuse_shifted(

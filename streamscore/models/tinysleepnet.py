@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from streamscore.models.base import About, Example, Read, ScoringModel, State, Timing
 from streamscore.models.layers import FrozenStatisticsNorm, PeepholeLstm, SameConv1d, same_max_pool
 
-
 ABOUT = About(
     title="TinySleepNet",
     source="Supratak & Guo, EMBC 2020",
