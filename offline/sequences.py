@@ -18,7 +18,7 @@ from torch import Tensor
 
 from streamscore.bundle import Bundle, Spec
 from streamscore.labels import UNKNOWN_CODE
-from streamscore.models.base import ScoringModel, State, Timing
+from streamscore.models.base import Read, ScoringModel, State, Timing
 from streamscore.quality import Config as QualityConfig
 from streamscore.quality import Quality
 from streamscore.recordings.base import Recording
@@ -68,7 +68,7 @@ class Tap(ScoringModel):
         super().__init__()
         self.n_channels = n_channels
         self.n_classes = n_classes
-        self.timing = Timing(step_samples, 0, step_samples, None)
+        self.timing = Timing(step_samples, (Read(0, step_samples),), None)
         self.inputs: list[FloatArray] = []
         self.ages: list[int] = []
 
@@ -76,9 +76,10 @@ class Tap(ScoringModel):
         return (torch.zeros(batch_size, 1),)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        self.inputs.append(x[0].numpy().copy())
-        self.ages.append(int(state[0][0, 0]))
-        return torch.zeros(x.shape[0], 1, self.n_classes), (state[0] + 1,)
+        steps = x[0].split(self.timing.step_samples, dim=1)
+        self.inputs += [step.numpy().copy() for step in steps]
+        self.ages += [int(state[0][0, 0]) + k for k in range(len(steps))]
+        return torch.zeros(x.shape[0], len(steps), 1, self.n_classes), (state[0] + len(steps),)
 
 
 def pieces(recording: Recording) -> Iterator[Segment | Gap]:

@@ -157,7 +157,7 @@ def fit(
             if not (y >= 0).any():
                 continue
             loss = F.cross_entropy(
-                logits.flatten(0, 1), y.flatten(), weight, ignore_index=-1, label_smoothing=recipe.smoothing
+                logits[:, :, 0].flatten(0, 1), y.flatten(), weight, ignore_index=-1, label_smoothing=recipe.smoothing
             )
             losses.append(loss.item())
             decay = torch.stack([kernel.square().sum() for kernel in model.l2_kernels()]).sum()
@@ -197,7 +197,7 @@ def score(model: TinySleepNet, data: Sequences, fresh: Literal["gap", "step", "n
     runs = {"gap": data.runs, "step": [(k, k + 1) for k in range(everything)], "never": [(0, everything)]}[fresh]
     with torch.inference_mode():
         parts = [
-            model(torch.from_numpy(_flat(data.x[a:z])[None]), model.initial_state(1))[0][0].numpy()
+            model(torch.from_numpy(_flat(data.x[a:z])[None]), model.initial_state(1))[0][0, :, 0].numpy()
             for a, z in runs
         ]
     logits: FloatArray = np.concatenate(parts)

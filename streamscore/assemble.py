@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from typing import Any
@@ -10,13 +11,14 @@ import torch
 
 from streamscore import config as rig_config
 from streamscore import plugins
-from streamscore.bundle import Bundle, load_bundle
+from streamscore.bundle import Bundle, open_bundle
 from streamscore.clock import Clock, LslClock
 from streamscore.config import RigConfig, plugin_config
 from streamscore.engine import Engine, RecorderLike
 from streamscore.errors import ConfigError
 from streamscore.policies.base import Policy
 from streamscore.record import NullRecorder, Recorder
+from streamscore.scorer import ReadPlan
 from streamscore.sinks.base import Sink
 from streamscore.sources.base import Source
 from streamscore.stimulation import Mode
@@ -40,6 +42,32 @@ def build_policy(section: dict[str, Any], labels: tuple[str, ...]) -> Policy:
     module = plugins.load("policies", str(section.get("kind", "")))
     policy: Policy = module.build(plugin_config("policies", section), labels)
     return policy
+
+
+def check_policy(section: dict[str, Any], bundle: Bundle) -> None:
+    """Refuse a policy that could never act on what `bundle` gives.
+
+    Raises
+    ------
+    ConfigError
+        If it names a state that is not scored, a kind of output that the network does not give, or refuses
+        outputs as old as the network's lag makes them.
+    """
+    policy = build_policy(section, bundle.spec.labels)
+    timing = bundle.model.timing
+    kinds = ReadPlan(timing, revise=False).kinds
+    if policy.uses not in kinds:
+        raise ConfigError(
+            f"the policy uses {policy.uses} outputs, but network {bundle.spec.model!r} gives only "
+            f"{' and '.join(kinds)} ones"
+        )
+    lag_s = timing.look_ahead_samples / bundle.spec.sfreq if policy.uses == "final" else 0.0
+    max_age_s = section.get("max_age_s", getattr(plugin_config("policies", section), "max_age_s", math.inf))
+    if lag_s >= max_age_s:
+        raise ConfigError(
+            f"the policy refuses outputs older than max_age_s {max_age_s:g}, but the network's final outputs come "
+            f"{lag_s:g} s late by design; raise max_age_s, lower look_ahead_s, or write uses: provisional"
+        )
 
 
 class Assembly:
@@ -72,9 +100,14 @@ class Assembly:
         self._clock = clock or LslClock()
         self.run_id = new_run_id()
         self.run_folder = config.record / self.run_id if config.record else None
-        self.bundle: Bundle | None = load_bundle(config.bundle) if config.bundle else None
+        self.bundle: Bundle | None = open_bundle(config.bundle, config.look_ahead_s) if config.bundle else None
+        if self.bundle is not None and not self.bundle.is_trained and mode != "monitor":
+            raise ConfigError(
+                f"mode {mode} needs a trained network; {self.bundle.spec.name!r} has random weights. Give a "
+                "bundle, or use mode monitor"
+            )
         if config.policy is not None and self.bundle is not None:
-            build_policy(config.policy, self.bundle.spec.labels)  # a wrong state must not wait for the run
+            check_policy(config.policy, self.bundle)  # a wrong state must not wait for the run
         source = build_source(config.source, self._clock)
         sinks: list[Sink] = []
         self._rig = None

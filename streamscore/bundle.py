@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
@@ -24,6 +24,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from streamscore import plugins
+from streamscore.config import NetworkSection
 from streamscore.errors import BundleCorruptError, BundleError, BundleMismatchError, ConfigError
 from streamscore.labels import vocabulary
 from streamscore.models.base import ScoringModel
@@ -32,9 +33,13 @@ from streamscore.types import StreamInfo
 from streamscore.units import normalise_unit
 
 FORMAT = "streamscore-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+#: Version 1 holds its golden input, and probabilities without the axis of reads.
+READABLE_VERSIONS = (1, 2)
 #: Largest difference of a golden probability that a different CPU or library may produce.
 GOLDEN_TOLERANCE = 1e-4
+#: Values of the golden input beyond which one step has to do.
+GOLDEN_VALUES = 2**20
 #: Name of the bundle that is used when none is given.
 DEFAULT_BUNDLE = "tinysleepnet-ucddb"
 
@@ -57,7 +62,7 @@ class Spec(BaseModel):
     unit
         Unit that a rig must deliver, or ``"any"`` when the chain removes the scale.
     hop_s
-        Default time between outputs.
+        Default time between outputs; ``None`` is one step of the network.
     provenance, card
         Who trained it, on what, with which figures; the model card is Markdown text.
     """
@@ -72,7 +77,7 @@ class Spec(BaseModel):
     sfreq: float = Field(gt=0)
     channels: tuple[str, ...] = Field(min_length=1)
     unit: Literal["uV", "V", "mV", "any"] = "any"
-    hop_s: float = Field(1.0, gt=0)
+    hop_s: float | None = Field(1.0, gt=0)
     provenance: dict[str, Any] = Field(default_factory=dict)
     card: str = ""
 
@@ -94,11 +99,33 @@ class Bundle:
         The network with its weights, in evaluation mode.
     sha256
         Hash of the content, quoted in every event.
+    is_trained
+        False for a network with random weights, which must never act on a rig.
     """
 
     spec: Spec
     model: ScoringModel
     sha256: str
+    is_trained: bool = True
+
+    def at_look_ahead(self, look_ahead_s: float) -> Bundle:
+        """Return the same weights with another look-ahead.
+
+        Raises
+        ------
+        BundleError
+            If the network has no such choice, or was not trained for so much.
+        """
+        spec = self.spec
+        fields = plugins.load("models", spec.model).Config.model_fields
+        if "look_ahead_s" not in fields:
+            raise BundleError(
+                f"bundle {spec.name!r}: network {spec.model!r} has no look-ahead to choose; leave look_ahead_s out"
+            )
+        spec = spec.model_copy(update={"model_args": {**spec.model_args, "look_ahead_s": look_ahead_s}})
+        model = _build_model(spec)
+        model.load_state_dict(self.model.state_dict(), assign=True)
+        return replace(self, spec=spec, model=model.eval().requires_grad_(False))
 
     def chain(self) -> Chain:
         """Return a fresh preprocessing chain; raises ``BundleError`` if its description makes no sense."""
@@ -125,6 +152,9 @@ class Bundle:
             ),
             ("channels", " ".join(spec.channels), " ".join(info.channels), info.channels == spec.channels),
         ]
+        if self.model.frame_shape or info.frame_shape:
+            want, got = _frames(self.model.frame_shape), _frames(info.frame_shape)
+            rows.append(("frames", want, got, want == got))
         for channel, unit in zip(info.channels, info.units, strict=True):
             fits = spec.unit == "any" or normalise_unit(unit) == spec.unit
             rows.append((f"unit of {channel}", spec.unit, unit or "not stated", fits))
@@ -147,6 +177,10 @@ class Bundle:
                 "Select the right stream or map its channels in the rig file (source.channels), or use a "
                 "bundle trained for this rig"
             )
+
+
+def _frames(shape: tuple[int, int] | None) -> str:
+    return "none" if shape is None else f"{shape[0]} × {shape[1]}"
 
 
 def _content_hash(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
@@ -173,6 +207,15 @@ def _build_model(spec: Spec) -> ScoringModel:
     return model.eval()
 
 
+def _golden_input(model: ScoringModel) -> Tensor:
+    """Two steps of a fixed pattern of numbers, or one where steps are large; the same on every machine."""
+    step = model.timing.step_samples
+    n_steps = 2 if math.prod(model.input_shape(1, 2 * step)) <= GOLDEN_VALUES else 1
+    shape = model.input_shape(1, n_steps * step)
+    ramp = torch.arange(math.prod(shape), dtype=torch.int64)
+    return ((ramp * 7919 + ramp * ramp % 613) % 1009).to(torch.float32).div(252.0).sub(2.0).reshape(shape)
+
+
 def _golden_probs(model: ScoringModel, x: Tensor) -> Tensor:
     with torch.inference_mode():
         logits, _ = model(x, model.initial_state(x.shape[0]))
@@ -182,16 +225,11 @@ def _golden_probs(model: ScoringModel, x: Tensor) -> Tensor:
 def save_bundle(path: Path, spec: Spec, model: ScoringModel) -> str:
     """Write a bundle and return its hash.
 
-    Two steps of seeded noise and the probabilities that the network gives for them are stored as golden
-    vectors.
+    The probabilities that the network gives for a fixed input are stored as golden vectors.
     """
     model = model.eval()
-    rng = np.random.default_rng(0)
-    shape = (1, model.n_channels, 2 * model.timing.step_samples)
-    golden_x = torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
     tensors = {f"model.{name}": value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    tensors["golden.x"] = golden_x
-    tensors["golden.probs"] = _golden_probs(model, golden_x)
+    tensors["golden.probs"] = _golden_probs(model, _golden_input(model))
     header = {"format": FORMAT, "version": FORMAT_VERSION, "spec": spec.model_dump(mode="json")}
     sha256 = _content_hash(header, tensors)
     metadata = {"streamscore": json.dumps({**header, "sha256": sha256})}
@@ -239,10 +277,10 @@ def _read_header(path: Path, content: bytes) -> dict[str, Any]:
     if not as_written:
         raise BundleCorruptError(f"{path}: its header was altered; copy it again")
     known: dict[str, Any] = header
-    if known.get("format") != FORMAT or known.get("version") != FORMAT_VERSION:
+    if known.get("format") != FORMAT or known.get("version") not in READABLE_VERSIONS:
         raise BundleCorruptError(
             f"{path}: format {known.get('format')!r} version {known.get('version')!r}; this streamscore reads "
-            f"{FORMAT!r} version {FORMAT_VERSION}. Install the streamscore that wrote it, or export it again"
+            f"{FORMAT!r} versions 1 and 2. Install the streamscore that wrote it, or export it again"
         )
     return known
 
@@ -278,7 +316,9 @@ def load_bundle(name: str | Path = "default") -> Bundle:
     except RuntimeError as error:
         raise BundleError(f"{path}: weights do not fit network {spec.model!r}: {error}") from error
     model.requires_grad_(False)
-    difference = float((_golden_probs(model, tensors["golden.x"]) - tensors["golden.probs"]).abs().max())
+    golden_x = tensors["golden.x"] if "golden.x" in tensors else _golden_input(model)
+    probs = _golden_probs(model, golden_x)
+    difference = float((probs - tensors["golden.probs"].reshape(probs.shape)).abs().max())
     if not difference <= GOLDEN_TOLERANCE:
         raise BundleCorruptError(
             f"{path}: golden vectors differ by {difference:.1e} (tolerance {GOLDEN_TOLERANCE:.0e}); "
@@ -286,6 +326,45 @@ def load_bundle(name: str | Path = "default") -> Bundle:
         )
     bundle = Bundle(spec, model, sha256)
     bundle.chain()  # a chain that cannot be built must not wait for the run
+    return bundle
+
+
+def open_bundle(choice: str | dict[str, Any], look_ahead_s: float | None = None) -> Bundle:
+    """Return the bundle that a rig file names or describes, at the look-ahead that it asks for.
+
+    Raises
+    ------
+    BundleError, BundleCorruptError
+        If it cannot be loaded or built, or has no such look-ahead.
+    """
+    bundle = load_bundle(choice) if isinstance(choice, str) else _describe(NetworkSection(**choice))
+    return bundle if look_ahead_s is None else bundle.at_look_ahead(look_ahead_s)
+
+
+def _describe(inline: NetworkSection) -> Bundle:
+    """Build the network that a rig file writes out."""
+    module = plugins.load("models", inline.model)
+    example = next(iter(module.ABOUT.examples.values()))
+    has_weights = hasattr(module, "provenance")
+    spec = Spec(
+        name=inline.model if has_weights else f"untrained {inline.model}",
+        model=inline.model,
+        model_args=inline.model_args,
+        preprocess=inline.preprocess,
+        vocabulary=inline.vocabulary or example.vocabulary,
+        sfreq=inline.sfreq or example.sfreq,
+        channels=inline.channels or example.channels,
+        unit=inline.unit,
+        hop_s=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(inline.seed)
+        model = _build_model(spec).requires_grad_(False)
+    provenance = module.provenance(module.Config(**inline.model_args)) if has_weights else {"seed": inline.seed}
+    spec = spec.model_copy(update={"provenance": provenance})
+    header = {"format": FORMAT, "version": FORMAT_VERSION, "spec": spec.model_dump(mode="json")}
+    bundle = Bundle(spec, model, _content_hash(header, model.state_dict()), is_trained=has_weights)
+    bundle.chain()
     return bundle
 
 

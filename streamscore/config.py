@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +21,34 @@ from streamscore.timebase import Config as TimebaseConfig
 Location = tuple[str | int, ...]
 
 
+class NetworkSection(BaseModel):
+    """A network written out in a rig file (``bundle: {model: …}``) instead of the name of a bundle.
+
+    Its weights are random, for timing and for trying a rig out in monitor mode; only networks whose weights come
+    with an installed package (YASA) are more than that.
+
+    Parameters
+    ----------
+    model, model_args
+        Kind of network (a file of ``streamscore/models``) and its arguments.
+    preprocess, vocabulary, sfreq, channels, unit
+        As in a bundle; what is left out is taken from the network's first example.
+    seed
+        Of the random weights.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    model_args: dict[str, Any] = Field(default_factory=dict)
+    preprocess: tuple[dict[str, Any], ...] = ()
+    vocabulary: str | None = None
+    sfreq: float | None = Field(None, gt=0)
+    channels: tuple[str, ...] | None = None
+    unit: Literal["uV", "V", "mV", "any"] = "any"
+    seed: int = 0
+
+
 class RigConfig(BaseModel):
     """A rig file.
 
@@ -29,9 +57,16 @@ class RigConfig(BaseModel):
     source
         Where samples come from: ``kind`` and arguments of a file of ``streamscore/sources``.
     bundle
-        Path or name of a bundle; ``null`` streams and records without scoring.
+        Path or name of a bundle; a :class:`NetworkSection`; or ``null``, which streams and records without
+        scoring.
     hop_s
         Time between outputs; the bundle's own by default.
+    look_ahead_s
+        Look-ahead of the final outputs, for networks that offer the choice; the bundle's own by default.
+    revise
+        Tell what a network says about an epoch at lags between the first and the last too.
+    device, precision
+        Where and how the network computes; ``auto`` is a GPU where there is one.
     deadline_ms
         Latest time from the newest sample needed to the event; one hop by default.
     stall_s
@@ -49,8 +84,12 @@ class RigConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: dict[str, Any]
-    bundle: str | None = "default"
+    bundle: str | dict[str, Any] | None = "default"
     hop_s: float | None = Field(None, gt=0)
+    look_ahead_s: float | None = Field(None, ge=0)
+    revise: bool = False
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
     deadline_ms: float | None = Field(None, gt=0)
     stall_s: float = Field(2.0, gt=0)
     timebase: TimebaseConfig = TimebaseConfig()
@@ -105,6 +144,8 @@ def parse_rig(text: str, where: str) -> RigConfig:
         ("policies", ("policy",), config.policy),
         ("rigs", ("rig",), config.rig),
     ]
+    if isinstance(config.bundle, dict):
+        _check_network(config.bundle, node, where)
     sections += [("sinks", ("sinks", i), sink) for i, sink in enumerate(config.sinks)]
     for folder, location, section in sections:
         if section is None:
@@ -119,6 +160,22 @@ def parse_rig(text: str, where: str) -> RigConfig:
             module = plugins.load(folder, str(section["kind"]))
             raise _explain(error, module.Config, location, node, where) from error
     return config
+
+
+def _check_network(section: dict[str, Any], node: Any, where: str) -> None:
+    """Check a network that is written out, and its arguments."""
+    try:
+        network = NetworkSection(**section)
+    except ValidationError as error:
+        raise _explain(error, NetworkSection, ("bundle",), node, where) from error
+    try:
+        module = plugins.load("models", network.model)
+    except ConfigError as error:
+        raise ConfigError(f"{where}:{_line(node, ('bundle', 'model'))}: bundle: {error}") from error
+    try:
+        module.Config(**network.model_args)
+    except ValidationError as error:
+        raise _explain(error, module.Config, ("bundle", "model_args"), node, where) from error
 
 
 def _explain(

@@ -29,7 +29,7 @@ from streamscore.sinks.base import Sink
 from streamscore.sources.base import Source
 from streamscore.stimulation import Mode, Stimulation
 from streamscore.timebase import Timebase
-from streamscore.types import Chunk, Gap, Posterior, Segment, StreamInfo
+from streamscore.types import Chunk, Gap, Posterior, PosteriorKind, Segment, StreamInfo
 
 #: Time between looks at what is not driven by samples: acknowledgements, stalls, new subscribers.
 TICK_S = 0.1
@@ -120,6 +120,7 @@ class Engine:
         self._sha256 = bundle.sha256 if bundle else ""
         self._state, self._valid, self._reason = UNKNOWN, False, "no data yet"
         self._probs: tuple[float, ...] = ()
+        self._tracks: dict[PosteriorKind, tuple[str, bool]] = {}
         self._open_gap: Gap | None = None
         self._offset_s = math.nan
         self._n_chunks = 0
@@ -163,9 +164,12 @@ class Engine:
         self._scorer: PosteriorSource
         if bundle is not None:
             bundle.check(info)
-            self._scorer = Scorer(bundle, self._config.hop_s)
+            config = self._config
+            self._scorer = Scorer(
+                bundle, config.hop_s, revise=config.revise, device=config.device, precision=config.precision
+            )
         else:
-            hop_samples = hop_in_samples(self._config.hop_s or 1.0, info.sfreq, 0)
+            hop_samples = hop_in_samples(self._config.hop_s or 1.0, info.sfreq, None)
             self._scorer = Unscored(hop_samples, info.sfreq)
         hop_s = self._scorer.hop_samples / info.sfreq
         self._timebase = Timebase(self._config.timebase, info.sfreq)
@@ -197,6 +201,7 @@ class Engine:
             sfreq=info.sfreq,
             channels=list(info.channels),
             labels=list(self._scorer.labels),
+            kinds=list(self._scorer.kinds),
             bundle=bundle.spec.name if bundle else "",
             bundle_sha256=self._sha256,
             mode=self._mode,
@@ -207,6 +212,8 @@ class Engine:
         for sink in self._sinks:
             sink.open(start)
         self._outbox.send(start)
+        for level, text in self._scorer.notices():
+            self._outbox.notice(level, text)
 
     def _ingest(self, chunk: Chunk) -> None:
         if self._n_chunks == 0:
@@ -265,13 +272,28 @@ class Engine:
                 bundle_sha256=self._sha256,
             )
         )
-        if (posterior.state, posterior.valid) != (self._state, self._valid):
+        if posterior.kind != "revised":
+            self._tell_change(posterior, timing)
+        self._stimulation.update(posterior, age_s)
+        published_s = self._clock.now_s()
+        self._deadline.add(published_s - due_s)
+        stages = self._deadline.stages
+        stages["transport"].add(received_s - due_s)
+        stages["score"].add(scored_s - received_s)
+        stages["publish"].add(published_s - scored_s)
+
+    def _tell_change(self, posterior: Posterior, timing: dict[str, Any]) -> None:
+        """Tell a change of state; provisional and final outputs are two tracks of states."""
+        now = (posterior.state, posterior.valid)
+        before = self._tracks.get(posterior.kind, (UNKNOWN, False))
+        if now != before:
             self._outbox.send(
                 events.StateEvent(
                     **self._outbox.stamp(posterior.t_stop_s + posterior.lag_s),
                     **timing,
+                    kind="provisional" if posterior.kind == "provisional" else "final",
                     state=posterior.state,
-                    previous=self._state,
+                    previous=before[0],
                     valid=posterior.valid,
                     reason=posterior.reason,
                     probability=max(posterior.probs, default=0.0),
@@ -280,15 +302,10 @@ class Engine:
                     bundle_sha256=self._sha256,
                 )
             )
-        self._state, self._valid, self._reason = posterior.state, posterior.valid, posterior.reason
-        self._probs = posterior.probs
-        self._stimulation.update(posterior, age_s)
-        published_s = self._clock.now_s()
-        self._deadline.add(published_s - due_s)
-        stages = self._deadline.stages
-        stages["transport"].add(received_s - due_s)
-        stages["score"].add(scored_s - received_s)
-        stages["publish"].add(published_s - scored_s)
+        self._tracks[posterior.kind] = now
+        if posterior.kind == self._scorer.kinds[0]:  # the present state is the one with the least lag
+            self._state, self._valid, self._reason = posterior.state, posterior.valid, posterior.reason
+            self._probs = posterior.probs
 
     def _note_gap(self, gap: Gap) -> None:
         """Tell the onset of a gap, and let pieces of one gap count as one."""
@@ -344,7 +361,8 @@ class Engine:
         reason = f"stalled: no samples for {self._config.stall_s:g} s"
         self._outbox.notice("warning", f"stream {self._info.name!r} {reason}")
         stop = self._timebase.next_index
-        self._decide(Posterior(stop, stop, now_s, now_s, (), UNKNOWN, False, reason), now_s, now_s)
+        for kind in self._scorer.kinds:
+            self._decide(Posterior(stop, stop, now_s, now_s, (), UNKNOWN, False, reason, kind), now_s, now_s)
 
     def counters(self) -> dict[str, int]:
         """Everything that was lost, withheld or late, by name."""

@@ -32,9 +32,10 @@ class Event(BaseModel):
 
 
 class StartEvent(Event):
-    """The engine has begun to listen."""
+    """The engine has begun to listen. ``kinds``: what each output tells, a provisional word first or not."""
 
     type: Literal["start"] = "start"
+    kinds: list[Literal["provisional", "revised", "final"]]
     stream: str
     sfreq: float
     channels: list[str]
@@ -51,7 +52,7 @@ class PosteriorEvent(Event):
     """One output of the model. ``lag_s`` is algorithmic, ``latency_ms`` measured, ``age_s`` their sum."""
 
     type: Literal["posterior"] = "posterior"
-    kind: Literal["provisional", "final"]
+    kind: Literal["provisional", "revised", "final"]
     start: int
     stop: int
     t_start_s: float
@@ -68,9 +69,13 @@ class PosteriorEvent(Event):
 
 
 class StateEvent(Event):
-    """The state changed; sent after the posterior that changed it."""
+    """The state changed; sent after the posterior that changed it.
+
+    Networks that speak twice about an epoch have two tracks of states, one for each ``kind``.
+    """
 
     type: Literal["state"] = "state"
+    kind: Literal["provisional", "final"]
     state: str
     previous: str
     valid: bool

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from streamscore.assemble import build_policy, build_source
-from streamscore.bundle import Bundle, load_bundle
+from streamscore.assemble import build_source, check_policy
+from streamscore.bundle import Bundle, open_bundle
 from streamscore.clock import LslClock
 from streamscore.config import RigConfig, load_rig_file
 from streamscore.errors import StreamscoreError
@@ -47,17 +47,17 @@ def preflight(path: Path, listen_s: float) -> list[Row]:
     rows = [Row("rig file", "valid", "valid", True)]
     bundle = None
     if config.bundle:
+        wanted = config.bundle if isinstance(config.bundle, str) else f"network {config.bundle['model']}"
         try:
-            bundle = load_bundle(config.bundle)
+            bundle = open_bundle(config.bundle, config.look_ahead_s)
         except StreamscoreError as error:
-            return [*rows, Row("bundle", config.bundle, str(error), False)]
-        rows.append(Row("bundle", config.bundle, f"{bundle.spec.name} {bundle.sha256[:12]}", True))
+            return [*rows, Row("bundle", wanted, str(error), False)]
+        rows.append(Row("bundle", wanted, f"{bundle.spec.name} {bundle.sha256[:12]}", True))
         rows += _fits_bundle(config, bundle)
     source = build_source(config.source, LslClock())
     kind = str(config.source["kind"])
     try:
-        wanted = bundle.spec.channels if bundle else None
-        info = source.open(wanted)
+        info = source.open(bundle.spec.channels if bundle else None)
         rows.append(Row(f"{kind} stream", _selection(config), info.name, True))
         if bundle:
             rows += [Row(*difference) for difference in bundle.differences(info)]
@@ -73,9 +73,10 @@ def preflight(path: Path, listen_s: float) -> list[Row]:
 def _fits_bundle(config: RigConfig, bundle: Bundle) -> list[Row]:
     """Compare what the rig file asks of the bundle with what it can do."""
     spec = bundle.spec
-    hop_s = config.hop_s or spec.hop_s
+    timing = bundle.model.timing
+    hop_s = config.hop_s or spec.hop_s or timing.step_samples / spec.sfreq
     try:
-        hop_in_samples(hop_s, spec.sfreq, bundle.model.timing.step_samples)
+        hop_in_samples(hop_s, spec.sfreq, timing)
         rows = [Row("hop (s)", "divides the network's step", f"{hop_s:g}", True)]
     except StreamscoreError as error:
         rows = [Row("hop (s)", "divides the network's step", str(error), False)]
@@ -83,7 +84,7 @@ def _fits_bundle(config: RigConfig, bundle: Bundle) -> list[Row]:
         return rows
     labels = "/".join(spec.labels)
     try:
-        build_policy(config.policy, spec.labels)
+        check_policy(config.policy, bundle)
         return [*rows, Row("states of the policy", labels, " ".join(config.policy.get("states", ())), True)]
     except StreamscoreError as error:
         return [*rows, Row("states of the policy", labels, str(error), False)]

@@ -18,8 +18,8 @@ class Ring:
     ----------
     capacity
         Samples held.
-    n_channels
-        Channels per sample.
+    sample_shape
+        Shape of one sample: ``(n_channels,)``, or ``(height, width)`` of a frame.
 
     Attributes
     ----------
@@ -29,11 +29,11 @@ class Ring:
         Absolute index of the first sample after the last gap; nothing before it can be read.
     """
 
-    def __init__(self, capacity: int, n_channels: int) -> None:
+    def __init__(self, capacity: int, sample_shape: tuple[int, ...]) -> None:
         self.capacity = capacity
         self.stop = 0
         self.run_start = 0
-        self._data = np.zeros((2 * capacity, n_channels), np.float32)
+        self._data = np.zeros((2 * capacity, *sample_shape), np.float32)
         self._stamps_s = np.zeros(2 * capacity, np.float64)
 
     @property
@@ -67,7 +67,7 @@ class Ring:
         self.run_start = self.stop
 
     def window(self, start: int, stop: int) -> FloatArray:
-        """Return ``(stop - start, n_channels)``, a view that is valid until the next write.
+        """Return ``(stop - start, *sample_shape)``, a view that is valid until the next write.
 
         Raises
         ------

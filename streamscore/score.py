@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event as StopFlag
 from typing import Any
 
-from streamscore.bundle import Bundle, load_bundle
+from streamscore.bundle import Bundle, open_bundle
 from streamscore.clock import VirtualClock
 from streamscore.config import RigConfig, load_rig_file
 from streamscore.engine import Engine, Summary
@@ -112,7 +112,7 @@ def score_file(
     RecordingError, StreamFormatError, BundleMismatchError
         If the file cannot be read or does not fit.
     """
-    epoch_s = bundle.model.timing.step_samples / bundle.spec.sfreq
+    epoch_s = bundle.model.timing.epoch_samples / bundle.spec.sfreq
     section = {
         "kind": "file",
         "path": path,
@@ -190,6 +190,7 @@ def score_command(
     channels: Mapping[str, str] | None,
     hop_s: float | None,
     output: Path | None,
+    look_ahead_s: float | None = None,
 ) -> Report:
     """Score a recording or a run folder and write its hypnogram as CSV and EDF+ annotations.
 
@@ -197,13 +198,16 @@ def score_command(
     """
     base = None
     path = file
+    bundle_choice: str | dict[str, Any] = bundle_name or "default"
     if file.is_dir():
         record = read_run(file)
         base = load_rig_file(file / CONFIG_FILE)
         path = record.raw_path
-        bundle_name = bundle_name or base.bundle
+        if bundle_name is None and base.bundle is not None:
+            bundle_choice = base.bundle
+        look_ahead_s = base.look_ahead_s if look_ahead_s is None else look_ahead_s
         channels = None  # raw.xdf holds the channels under the bundle's names
-    bundle = load_bundle(bundle_name or "default")
+    bundle = open_bundle(bundle_choice, look_ahead_s)
     if base is not None and record.run["bundle_hash"] not in ("", bundle.sha256):
         raise BundleMismatchError(
             f"{file}: the run was scored by bundle {record.run['bundle_hash'][:12]}, but {bundle.spec.name!r} "

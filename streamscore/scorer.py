@@ -3,15 +3,16 @@
 An output is due at every multiple of the hop on the absolute index. A network that consumes one epoch a step
 (30 s) but is asked every hop (1 s) runs as `step / hop` interleaved streams, *phases*: each has its own
 recurrent state and sees consecutive epochs, so that every single output is the network exactly as published,
-run on the recording from that phase on. Phase 0 is the grid of the recording's start.
+run on the recording from that phase on. Phase 0 is the grid of the recording's start. A network with steps
+shorter than the hop (one frame) takes each step as it comes, and is read at every hop.
 
 Outputs are produced for the samples, never for the chunks they came in: when several are due, they go through
-the network as one batch of phases.
+the network as one batch.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,8 +20,12 @@ import torch
 from streamscore.bundle import Bundle
 from streamscore.errors import ConfigError
 from streamscore.labels import UNKNOWN
+from streamscore.models.base import Timing
 from streamscore.ring import Ring
-from streamscore.types import FloatArray, Gap, Posterior, Segment
+from streamscore.runner import Device, Precision, Runner
+from streamscore.types import FloatArray, Gap, Posterior, PosteriorKind, Segment
+
+NoticeLevel = Literal["info", "warning", "error"]
 
 
 class PosteriorSource(Protocol):
@@ -28,7 +33,7 @@ class PosteriorSource(Protocol):
 
     labels: tuple[str, ...]
     hop_samples: int
-    lag_s: float
+    kinds: tuple[PosteriorKind, ...]
 
     def push(self, segment: Segment) -> list[Posterior]: ...
 
@@ -36,24 +41,98 @@ class PosteriorSource(Protocol):
 
     def warm_up(self) -> None: ...
 
+    def notices(self) -> list[tuple[NoticeLevel, str]]: ...
 
-def hop_in_samples(hop_s: float, sfreq: float, step_samples: int) -> int:
-    """Return the hop in samples; `step_samples` is 0 where there is no network.
+
+def hop_in_samples(hop_s: float, sfreq: float, timing: Timing | None) -> int:
+    """Return the hop in samples; `timing` is ``None`` where there is no network.
 
     Raises
     ------
     ConfigError
-        If it is not a whole number of samples, or does not divide the network's step.
+        If it is not a whole number of samples, does not go with the network's step, or would cut windows that
+        are scored as a whole.
     """
     hop_samples = round(hop_s * sfreq)
-    if hop_samples < 1 or abs(hop_samples - hop_s * sfreq) > 1e-6:
+    # Frame rates such as 16.8 Hz have no finite period: a millionth is what people can write.
+    if hop_samples < 1 or abs(hop_samples - hop_s * sfreq) > 1e-5 * hop_samples:
         raise ConfigError(f"hop_s {hop_s:g} is not a whole number of samples at {sfreq:g} Hz")
-    if step_samples % hop_samples:
+    if timing is None:
+        return hop_samples
+    step = timing.step_samples
+    step_s = step / sfreq
+    if step > timing.epoch_samples and hop_samples != step:
         raise ConfigError(
-            f"hop_s {hop_s:g} does not divide the network's step of {step_samples / sfreq:g} s; "
-            "choose 1, 2, 5, 10 … seconds"
+            f"hop_s {hop_s:g} does not fit a network that scores whole windows of {step_s:g} s; leave hop_s out, "
+            "or take a variant that slides"
+        )
+    if step % hop_samples and hop_samples % step:
+        raise ConfigError(
+            f"hop_s {hop_s:g} neither divides the network's step of {step_s:g} s nor is a multiple of it; "
+            + ("choose 1, 2, 5, 10 … seconds" if step_s > 1 else f"choose a multiple of {step_s:g} s")
         )
     return hop_samples
+
+
+class Entry(NamedTuple):
+    """One posterior of an output: from which read, of which kind, and whether it may be used yet."""
+
+    read: int
+    kind: PosteriorKind
+    usable: bool
+
+
+class ReadPlan:
+    """Which of a network's reads are told, and as what.
+
+    Parameters
+    ----------
+    timing
+        Of the network.
+    revise
+        Whether reads between the first and the last are told.
+    """
+
+    def __init__(self, timing: Timing, revise: bool) -> None:
+        self._timing = timing
+        self._revise = revise
+        self._finals = timing.final_reads
+        self._lag_steps = [read.lag_samples // timing.step_samples for read in timing.reads]
+        # Steps after which nothing changes any more; what is told is then looked up.
+        longest = max(read.warm_up_samples for read in timing.reads)
+        self._settled = -(-longest // timing.step_samples)
+        self._always = tuple(self._open(self._settled))
+        has_provisional = bool(timing.chunk_steps) or not self._finals[0]
+        self.kinds: tuple[PosteriorKind, ...] = ("provisional", "final") if has_provisional else ("final",)
+
+    def entries(self, n_steps: int) -> tuple[Entry, ...]:
+        """What to tell after `n_steps` uninterrupted steps, oldest interval first; 0 for no output at all."""
+        if self._timing.chunk_steps:
+            return tuple(self._chunked(n_steps))
+        return self._always if n_steps >= self._settled else tuple(self._open(n_steps))
+
+    def _is_warm(self, read: int, n_steps: int) -> bool:
+        return n_steps * self._timing.step_samples >= self._timing.reads[read].warm_up_samples
+
+    def _open(self, n_steps: int) -> list[Entry]:
+        entries = []
+        for read in reversed(range(len(self._finals))):
+            kind: PosteriorKind = "final" if self._finals[read] else "revised" if read else "provisional"
+            if kind != "revised" or self._revise:
+                entries.append(Entry(read, kind, self._is_warm(read, n_steps)))
+        return entries
+
+    def _chunked(self, n_steps: int) -> list[Entry]:
+        chunk = self._timing.chunk_steps
+        entries: list[Entry] = []
+        if n_steps:
+            closes = n_steps % chunk == 0
+            inside = [k for k, lag in enumerate(self._lag_steps) if lag <= (n_steps - 1) % chunk]
+            if closes:
+                entries = [Entry(k, "final", self._is_warm(k, n_steps)) for k in reversed(inside)]
+            elif self._revise:
+                entries = [Entry(k, "revised", self._is_warm(k, n_steps)) for k in reversed(inside) if k]
+        return [*entries, Entry(0, "provisional", n_steps > 0 and self._is_warm(0, n_steps))]
 
 
 class Unscored:
@@ -62,7 +141,7 @@ class Unscored:
     def __init__(self, hop_samples: int, sfreq: float) -> None:
         self.labels: tuple[str, ...] = ()
         self.hop_samples = hop_samples
-        self.lag_s = 0.0
+        self.kinds: tuple[PosteriorKind, ...] = ("final",)
         self._sfreq = sfreq
 
     def push(self, segment: Segment) -> list[Posterior]:
@@ -82,6 +161,9 @@ class Unscored:
     def warm_up(self) -> None:
         pass
 
+    def notices(self) -> list[tuple[NoticeLevel, str]]:
+        return []
+
 
 class Scorer:
     """Run a bundle on a stream.
@@ -92,6 +174,10 @@ class Scorer:
         Network, chain and labels.
     hop_s
         Time between outputs in seconds; ``None`` takes the bundle's.
+    revise
+        Also tell what a network says at lags between the first and the last.
+    device, precision
+        See :class:`streamscore.runner.Runner`.
 
     Attributes
     ----------
@@ -99,44 +185,64 @@ class Scorer:
         Class names in the order of the probabilities.
     hop_samples
         Samples between outputs.
-    lag_s
-        Algorithmic lag of final outputs in seconds.
+    kinds
+        Kinds of posteriors that are told at each output: ``("final",)``, or a provisional one first.
     n_nonfinite_outputs
         Outputs withheld because the network produced NaN or infinity.
     """
 
-    #: A longer gap is reported by one posterior instead of one for every hop in it.
+    #: A longer gap is reported by one output instead of one for every hop in it.
     MAX_GAP_POSTERIORS = 600
     #: Samples that no output is due for are put together up to this, because the chain takes as long for one
     #: sample as for a hundred.
     HELD_S = 0.1
+    #: Values that go through the network in one call when there is a backlog.
+    MAX_VALUES = 2**21
 
-    def __init__(self, bundle: Bundle, hop_s: float | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        hop_s: float | None = None,
+        *,
+        revise: bool = False,
+        device: Device = "cpu",
+        precision: Precision = "float32",
+    ) -> None:
         spec = bundle.spec
         timing = bundle.model.timing
+        step = timing.step_samples
+        hop_s = hop_s or spec.hop_s or step / spec.sfreq
         self.labels = spec.labels
-        self.hop_samples = hop_in_samples(hop_s or spec.hop_s, spec.sfreq, timing.step_samples)
-        self.lag_s = timing.look_ahead_samples / spec.sfreq
+        self.hop_samples = hop_in_samples(hop_s, spec.sfreq, timing)
         self.n_nonfinite_outputs = 0
         self._sfreq = spec.sfreq
         self._timing = timing
-        self._model = bundle.model
         self._chain = bundle.chain()
-        self._n_phases = timing.step_samples // self.hop_samples
-        self._state = self._model.initial_state(self._n_phases)
-        self._fresh = self._model.initial_state(1)
-        n_channels = len(spec.channels)
-        # Room for one step behind the oldest output that can be due in one go.
+        self._is_movie = bundle.model.frame_shape is not None
+        self._plan = ReadPlan(timing, revise)
+        self.kinds = self._plan.kinds
+        # Each tick advances one phase by a step; an output is due at every tick or at every so many.
+        self._tick = min(self.hop_samples, step)
+        self._n_phases = step // self._tick
+        self._n_steps = [0] * self._n_phases
+        self.runner = Runner(bundle.model, self._n_phases, device=device, precision=precision)
+        sample_shape = bundle.model.frame_shape or (bundle.model.n_channels,)
+        n_values = int(np.prod(sample_shape))
+        self._max_ticks = max(self.MAX_VALUES // (n_values * step), 1)
+        if self._n_phases > 1:
+            self._max_ticks = min(self._max_ticks, self._n_phases)
+            self._rows = np.empty((self._max_ticks, *bundle.model.input_shape(1, step)[1:]), np.float32)
+        self._room = max(step, min(256, self.MAX_VALUES // n_values), 1)
         self._held: list[Segment] = []
         self._next = 0
-        self._ring = Ring(2 * timing.step_samples + timing.look_ahead_samples, n_channels)
-        self._input = torch.zeros(self._n_phases, n_channels, timing.step_samples)
-        self._input_rows = self._input.numpy()
+        # One step behind the oldest output that can be due in one go, and the stamps of what it describes.
+        behind = max(step, timing.look_ahead_samples + timing.epoch_samples)
+        self._ring = Ring(behind + self._room, sample_shape)
         self._warm_from = self._valid_from = self._chain.warm_up_samples
         self._reason = "warming up"
 
     def push(self, segment: Segment) -> list[Posterior]:
-        """Take samples in and return what is due, oldest first.
+        """Take samples in and return what is due, oldest output first.
 
         Raises
         ------
@@ -163,9 +269,8 @@ class Scorer:
         self._held.clear()
         data = self._chain.push(segment.data, segment.start)
         posteriors: list[Posterior] = []
-        room = self._timing.step_samples
-        for begin in range(0, len(data), room):
-            end = min(begin + room, len(data))
+        for begin in range(0, len(data), self._room):
+            end = min(begin + self._room, len(data))
             cursor = self._ring.stop
             self._ring.append(data[begin:end], segment.stamps_s[begin:end])
             posteriors.extend(self._due(cursor, self._ring.stop))
@@ -175,8 +280,8 @@ class Scorer:
         """Start afresh after `gap`; return an invalid ``UNKNOWN`` for each output that it swallowed."""
         self._release()  # no output is due in it, but amplitudes are learnt from it
         self._chain.reset()
-        for part, fresh in zip(self._state, self._fresh, strict=True):
-            part.copy_(fresh.expand_as(part))
+        self.runner.reset()
+        self._n_steps = [0] * self._n_phases
         stop = gap.start + gap.n_samples
         if gap.start < self._warm_from:
             self._warm_from += gap.n_samples  # nothing was learnt from samples that are missing
@@ -187,83 +292,115 @@ class Scorer:
         self._next = self._ring.stop
         self._valid_from = max(self._warm_from, stop + self._chain.settle_samples)
         self._reason = f"after gap ({gap.reason})"
+        reason = f"gap ({gap.reason})"
         return [
-            self._unknown(k, gap.t_s + (k - gap.start) / self._sfreq, f"gap ({gap.reason})") for k in boundaries
+            self._unknown(k, gap.t_s + (k - gap.start) / self._sfreq, entry, reason)
+            for k in boundaries
+            for entry in self._plan.entries(0)
         ]
 
     def warm_up(self) -> None:
         """Run the network on zeros, alone and in a full batch, so that the first output is not the slowest."""
-        with torch.inference_mode():
-            for batch_size in (1, self._n_phases, 1):
-                x = self._input[:batch_size]
-                for _ in range(3):
-                    self._model(x, self._model.initial_state(batch_size))
+        self.runner.warm_up(self._max_ticks if self._n_phases > 1 else 1)
+
+    def notices(self) -> list[tuple[NoticeLevel, str]]:
+        """What a person should know about how the network computes here; ask after :meth:`warm_up`."""
+        told: list[tuple[NoticeLevel, str]] = [("warning", note) for note in self.runner.notes]
+        if self.runner.precision != "float32":
+            found = self.runner.agreement()
+            told.append(
+                (
+                    "info",
+                    f"{self.runner.precision} differs from float32 by at most {found.largest_difference:.1e} in "
+                    f"probability on noise; {100 * found.same_state:.0f} % of outputs name the same state",
+                )
+            )
+        return told
 
     def _boundaries(self, cursor: int, stop: int) -> range:
         """Absolute indices in ``(cursor, stop]`` at which an output is due."""
-        hop = self.hop_samples
-        return range((cursor // hop + 1) * hop, stop + 1, hop)
+        return _multiples(self.hop_samples, cursor, stop)
 
     def _due(self, cursor: int, stop: int) -> list[Posterior]:
+        """Advance the network by the ticks in ``(cursor, stop]``; return the outputs due."""
         posteriors: list[Posterior] = []
-        batch: list[int] = []
-        for boundary in self._boundaries(cursor, stop):
-            if boundary - self._timing.look_ahead_samples - self._timing.warm_up_samples < self._first_valid():
-                t_s = self._ring.stamp_s(boundary - 1) + 1.0 / self._sfreq
-                posteriors.append(self._unknown(boundary, t_s, self._reason))
-                continue
-            batch.append(boundary)
-            if len(batch) == self._n_phases:
-                posteriors.extend(self._score(batch))
-                batch = []
-        if batch:
-            posteriors.extend(self._score(batch))
+        first_valid = max(self._valid_from, self._ring.run_start)
+        ticks = _multiples(self._tick, cursor, stop)
+        n_early = sum(tick - self._timing.step_samples < first_valid for tick in ticks)
+        for tick in ticks[:n_early]:
+            if tick % self.hop_samples == 0:
+                posteriors.extend(self._tell(tick, 0, None, self._reason))
+        ready = ticks[n_early:]
+        for at in range(0, len(ready), self._max_ticks):
+            posteriors.extend(self._advance(ready[at : at + self._max_ticks]))
         return posteriors
 
-    def _first_valid(self) -> int:
-        return max(self._valid_from, self._ring.run_start)
-
-    def _score(self, boundaries: list[int]) -> list[Posterior]:
-        """Run the outputs due at `boundaries`, which are at most one per phase, as one batch."""
-        n = len(boundaries)
+    def _advance(self, ticks: range) -> list[Posterior]:
+        """Run consecutive ticks in one call: steps of the only phase, or one step each of several phases."""
         step = self._timing.step_samples
-        for row, boundary in enumerate(boundaries):
-            self._input_rows[row] = self._ring.window(boundary - step, boundary).T
-        phases = [(b // self.hop_samples) % self._n_phases for b in boundaries]
-        # A rig's outputs come one at a time, and a slice costs a third of what indices cost.
-        where = slice(phases[0], phases[0] + 1) if n == 1 else torch.tensor(phases)
-        with torch.inference_mode():
-            state = tuple(part[where] for part in self._state)
-            logits, new_state = self._model(self._input[:n], state)
-            probs = torch.softmax(logits[:, -1].float(), dim=-1).numpy()
-            finite = np.isfinite(probs).all(axis=1)
-            for part, new, fresh in zip(self._state, new_state, self._fresh, strict=True):
-                if not finite.all():
-                    new[~torch.from_numpy(finite)] = fresh
-                part[where] = new
-        return [self._posterior(b, probs[row], bool(finite[row])) for row, b in enumerate(boundaries)]
+        phases = [(tick // self._tick) % self._n_phases for tick in ticks]
+        if self._n_phases == 1 or len(ticks) == 1:
+            window = self._ring.window(ticks[0] - step, ticks[-1])
+            x = torch.from_numpy(window if self._is_movie else window.T)[None]
+            phases = phases[:1]
+        else:
+            for row, tick in enumerate(ticks):
+                window = self._ring.window(tick - step, tick)
+                self._rows[row] = window if self._is_movie else window.T
+            x = torch.from_numpy(self._rows[: len(ticks)])
+        probs = self.runner.step(x, phases).reshape(len(ticks), -1, len(self.labels))
+        posteriors: list[Posterior] = []
+        for k, tick in enumerate(ticks):
+            phase = phases[k] if len(phases) > 1 else phases[0]
+            is_finite = bool(np.isfinite(probs[k]).all())
+            # A stream whose network broke begins afresh, and has to warm up again.
+            n_steps = self._n_steps[phase] = self._n_steps[phase] + 1 if is_finite else 0
+            if not is_finite:
+                self.n_nonfinite_outputs += 1
+            if tick % self.hop_samples == 0:
+                reason = self._reason if is_finite else "non-finite network output"
+                posteriors.extend(self._tell(tick, n_steps, probs[k], reason))
+        return posteriors
 
-    def _posterior(self, boundary: int, probs: FloatArray, finite: bool) -> Posterior:
-        t_s = self._ring.stamp_s(boundary - 1) + 1.0 / self._sfreq
-        if not finite:
-            self.n_nonfinite_outputs += 1
-            return self._unknown(boundary, t_s, "non-finite network output")
-        stop = boundary - self._timing.look_ahead_samples
-        start = stop - self._timing.step_samples
+    def _tell(self, tick: int, n_steps: int, probs: FloatArray | None, reason: str) -> list[Posterior]:
+        """Posteriors of the output at `tick`, after `n_steps` steps of its phase; `reason` if there are none."""
+        t_s = self._ring.stamp_s(tick - 1) + 1.0 / self._sfreq
+        return [
+            self._posterior(tick, t_s, entry, probs[entry.read])
+            if entry.usable and probs is not None
+            else self._unknown(tick, t_s, entry, reason)
+            for entry in self._plan.entries(n_steps)
+        ]
+
+    def _posterior(self, tick: int, t_s: float, entry: Entry, probs: FloatArray) -> Posterior:
+        lag_samples = self._timing.reads[entry.read].lag_samples
+        stop = tick - lag_samples
+        start = stop - self._timing.epoch_samples
+        lag_s = lag_samples / self._sfreq
+        t_stop_s = t_s - lag_s
+        in_ring = start >= self._ring.oldest
         return Posterior(
             start=start,
             stop=stop,
-            t_start_s=self._ring.stamp_s(start),
-            t_stop_s=t_s - self.lag_s,
+            t_start_s=self._ring.stamp_s(start) if in_ring else t_stop_s - (stop - start) / self._sfreq,
+            t_stop_s=t_stop_s,
             probs=tuple(probs.tolist()),
             state=self.labels[int(probs.argmax())],
             valid=True,
-            lag_s=self.lag_s,
+            kind=entry.kind,
+            lag_s=lag_s,
         )
 
-    def _unknown(self, boundary: int, t_s: float, reason: str) -> Posterior:
-        stop = boundary - self._timing.look_ahead_samples
-        start = stop - self._timing.step_samples
-        t_stop_s = t_s - self.lag_s
-        t_start_s = t_stop_s - self._timing.step_samples / self._sfreq
-        return Posterior(start, stop, t_start_s, t_stop_s, (), UNKNOWN, False, reason, lag_s=self.lag_s)
+    def _unknown(self, tick: int, t_s: float, entry: Entry, reason: str) -> Posterior:
+        lag_samples = self._timing.reads[entry.read].lag_samples
+        stop = tick - lag_samples
+        start = stop - self._timing.epoch_samples
+        lag_s = lag_samples / self._sfreq
+        t_stop_s = t_s - lag_s
+        t_start_s = t_stop_s - self._timing.epoch_samples / self._sfreq
+        return Posterior(start, stop, t_start_s, t_stop_s, (), UNKNOWN, False, reason, entry.kind, lag_s)
+
+
+def _multiples(of: int, cursor: int, stop: int) -> range:
+    """Multiples in ``(cursor, stop]``."""
+    return range((cursor // of + 1) * of, stop + 1, of)

@@ -51,8 +51,8 @@ class Stimulation:
         self.last_command = ""
 
     def update(self, posterior: Posterior, age_s: float) -> None:
-        """Show the policy the next posterior."""
-        if self._policy is None:
+        """Show the policy the next posterior, if it is of the kind that it uses."""
+        if self._policy is None or posterior.kind != self._policy.uses:
             return
         decision = self._policy.update(posterior, age_s)
         if decision is not None:

@@ -33,6 +33,8 @@ class StreamInfo:
         Unit of each channel as written in the stream's description, ``""`` where none is.
     source_id
         Identifier of the device, if the stream has one.
+    frame_shape
+        ``(height, width)`` of a camera's frames; ``None`` for signals.
     speed
         Stream seconds per wall second. A live rig has 1. A replay announces its own. 0 says that stamps
         tell nothing about when a sample was due (a file read as fast as possible).
@@ -47,6 +49,7 @@ class StreamInfo:
     source_id: str = ""
     speed: float = 1.0
     wall_t0_s: float = 0.0
+    frame_shape: tuple[int, int] | None = None
 
     def wall_time_s(self, stamp_s: float) -> float:
         """Wall-clock time at which the sample stamped `stamp_s` was due; infinity when none is known."""
@@ -62,7 +65,7 @@ class Chunk:
     Parameters
     ----------
     data
-        ``(n_samples, n_channels)`` float32, in the unit of the stream.
+        ``(n_samples, n_channels)`` float32, in the unit of the stream; ``(n_frames, height, width)`` of a camera.
     stamps_s
         ``(n_samples,)`` float64, device time stamps as sent, not corrected.
     clock_offset_s
@@ -103,7 +106,7 @@ class Gap:
     reason: str
 
 
-PosteriorKind = Literal["provisional", "final"]
+PosteriorKind = Literal["provisional", "revised", "final"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,8 @@ class Posterior:
     reason
         Why the output is not valid; empty when it is.
     kind
-        ``"provisional"`` at lag 0 of a look-ahead model, otherwise ``"final"``.
+        ``"provisional"`` at lag 0 of a model that will say more, ``"revised"`` at a lag between, ``"final"`` for
+        the last word on an epoch.
     lag_s
         Algorithmic lag: stream time of the newest sample used minus the end of the epoch.
     """

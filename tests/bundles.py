@@ -91,7 +91,7 @@ def one_shot(bundle: Bundle, x: FloatArray, start: int) -> dict[int, np.ndarray]
     with torch.inference_mode():
         batch = torch.from_numpy(np.ascontiguousarray(x[: n_steps * EPOCH].T))[None]
         logits, _ = model(batch, model.initial_state(1))
-        probs = torch.softmax(logits[0], dim=-1).numpy()
+        probs = torch.softmax(logits[0, :, 0], dim=-1).numpy()
     return {start + (k + 1) * EPOCH: probs[k] for k in range(n_steps)}
 
 

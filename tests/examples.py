@@ -48,6 +48,7 @@ EVENTS: tuple[events.Event, ...] = (
         sfreq=64.0,
         channels=["EEG"],
         labels=["Wake", "NREM", "REM"],
+        kinds=["provisional", "final"],
         bundle="small",
         bundle_sha256=_SHA,
         mode="dry",
@@ -88,6 +89,7 @@ EVENTS: tuple[events.Event, ...] = (
     events.StateEvent(
         **_stamp(3),
         **_TIMING,
+        kind="final",
         state="REM",
         previous="UNKNOWN",
         valid=True,

@@ -155,12 +155,12 @@ class TestDamage:
         with pytest.raises(BundleCorruptError, match="not a streamscore bundle"):
             load_bundle(tmp_path / "weights.pt")
 
-    @pytest.mark.parametrize(("key", "value"), [("version", 2), ("version", 0), ("format", "another")])
+    @pytest.mark.parametrize(("key", "value"), [("version", 3), ("version", 0), ("format", "another")])
     def test_another_version_says_which_and_what_to_do(
         self, small_path: Path, tmp_path: Path, key: str, value: object
     ) -> None:
         path = rewritten(small_path, tmp_path / "v.safetensors", lambda header, _: header.update({key: value}))
-        with pytest.raises(BundleCorruptError, match=f"{value!r}.*this streamscore reads.*version 1"):
+        with pytest.raises(BundleCorruptError, match=f"{value!r}.*this streamscore reads.*versions 1 and 2"):
             load_bundle(path)
 
 
@@ -191,8 +191,20 @@ class TestGoldenVectors:
 
     def test_they_cover_two_steps_so_that_the_carried_state_is_checked(self, small_path: Path) -> None:
         tensors = load(small_path.read_bytes())
-        assert tensors["golden.x"].shape == (1, 1, 2 * EPOCH)
-        assert tensors["golden.probs"].shape == (1, 2, 3)
+        assert tensors["golden.probs"].shape == (1, 2, 1, 3)
+
+    def test_a_bundle_of_the_first_version_brings_its_own_input(self, small_path: Path, tmp_path: Path) -> None:
+        def as_first_version(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+            header["version"] = 1
+            x = torch.randn(1, 1, 2 * EPOCH, generator=torch.Generator().manual_seed(1))
+            model = untrained()
+            with torch.inference_mode():
+                logits, _ = model(x, model.initial_state(1))
+            tensors["golden.x"] = x
+            tensors["golden.probs"] = torch.softmax(logits[:, :, 0], dim=-1).clone()
+
+        old = rewritten(small_path, tmp_path / "old.safetensors", as_first_version)
+        assert load_bundle(old).spec == load_bundle(small_path).spec
 
 
 class TestDescription:
@@ -201,7 +213,7 @@ class TestDescription:
     @pytest.mark.parametrize(
         ("changes", "text"),
         [
-            ({"model": "tinysleepnets"}, "network 'tinysleepnets' cannot be built.*choose one of tinysleepnet"),
+            ({"model": "tinysleepnets"}, "network 'tinysleepnets' cannot be built.*choose one of .*tinysleepnet"),
             (
                 {"model_args": {**MODEL_ARGS, "n_layers": 3}},
                 "(?s)network 'tinysleepnet' cannot be built.*n_layers",

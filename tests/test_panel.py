@@ -72,6 +72,7 @@ class Run:
                 sfreq=SFREQ,
                 channels=["C3"],
                 labels=list(self.labels),
+                kinds=["final"],
                 bundle="net",
                 bundle_sha256=SHA256,
                 mode=self.mode,
@@ -100,7 +101,7 @@ class Run:
                 )
             )  # fmt: skip
             if (state, not reason) != (self.state, self.valid):
-                change = {**now, "previous": self.state, "probability": max(self.probs, default=0.0)}
+                change = {**now, "kind": kind, "previous": self.state, "probability": max(self.probs, default=0.0)}
                 self.outbox.send(events.StateEvent(**self.stamp(), **timing, **span, **change))
             self.state, self.valid, self.reason = state, not reason, reason
 

@@ -19,7 +19,7 @@ def sample(index: int) -> list[float]:
 
 def filled(operations: list[int]) -> tuple[Ring, list[int]]:
     """Carry out operations on a ring, and on a plain list of the indices that it may still know."""
-    ring = Ring(CAPACITY, 2)
+    ring = Ring(CAPACITY, (2,))
     known: list[int] = []
     stop = 0
     for operation in operations:
@@ -61,7 +61,7 @@ def test_what_it_does_not_hold_is_an_error_that_says_what_it_holds(
 
 
 def test_more_than_it_can_hold_is_an_error() -> None:
-    ring = Ring(CAPACITY, 2)
+    ring = Ring(CAPACITY, (2,))
     with pytest.raises(ValueError, match="8 samples do not fit a ring of 7"):
         ring.append(np.zeros((8, 2), np.float32), np.zeros(8))
 
@@ -82,7 +82,7 @@ def test_a_window_never_reaches_across_a_gap() -> None:
 
 
 def test_reading_copies_nothing_and_writing_allocates_nothing() -> None:
-    ring = Ring(CAPACITY, 2)
+    ring = Ring(CAPACITY, (2,))
     memory = ring.window.__self__._data
     ring.append(np.ones((5, 2), np.float32), np.zeros(5))
     ring.append(np.ones((5, 2), np.float32), np.zeros(5))
@@ -94,3 +94,11 @@ def test_it_does_not_go_back() -> None:
     ring, _ = filled([5])
     ring.skip_to(3)
     assert (ring.stop, ring.run_start) == (5, 5)
+
+
+def test_it_holds_frames() -> None:
+    ring = Ring(CAPACITY, (3, 2))
+    frames = np.arange(10 * 6, dtype=np.float32).reshape(10, 3, 2)
+    for k in range(10):
+        ring.append(frames[k : k + 1], np.array([k / 30.0]))
+    np.testing.assert_array_equal(ring.window(4, 10), frames[4:10])

@@ -34,7 +34,7 @@ class Read:
     Parameters
     ----------
     lag_samples
-        The described interval ends this long before the end of the step; a whole number of steps.
+        The described interval ends this long before the end of the step; whole steps or whole epochs.
     warm_up_samples
         Samples of uninterrupted input, up to the end of the step, that it takes before this read may be used.
     """
@@ -73,13 +73,25 @@ class Timing:
         if self.epoch_samples == 0:
             object.__setattr__(self, "epoch_samples", self.step_samples)
         lags = [read.lag_samples for read in self.reads]
-        if not lags or lags != sorted(set(lags)) or lags[0] < 0 or any(lag % self.step_samples for lag in lags):
-            raise ValueError(f"lags {lags} must rise in whole steps of {self.step_samples} samples")
+        odd = [lag for lag in lags if lag % self.step_samples and lag % self.epoch_samples]
+        if not lags or lags != sorted(set(lags)) or lags[0] < 0 or odd:
+            raise ValueError(
+                f"lags {lags} must rise in whole steps of {self.step_samples} or epochs of "
+                f"{self.epoch_samples} samples"
+            )
 
     @property
     def look_ahead_samples(self) -> int:
         """Longest lag: samples after the described interval that the final output depends on."""
         return self.reads[-1].lag_samples
+
+    @property
+    def final_reads(self) -> tuple[bool, ...]:
+        """For each read, whether no later step says more about the same interval; not for chunks."""
+        lags = [read.lag_samples for read in self.reads]
+        return tuple(
+            not any(other > lag and (other - lag) % self.step_samples == 0 for other in lags) for lag in lags
+        )
 
     @property
     def warm_up_samples(self) -> int:

@@ -149,6 +149,7 @@ class PanelState:
         self.stop: events.StopEvent | None = None
         self.strip = Strip()
         self._knows_state = False
+        self._speaks_twice = False
 
     @property
     def probability(self) -> float:
@@ -185,8 +186,9 @@ class PanelState:
         elif isinstance(event, events.HeartbeatEvent):
             self._heartbeat(event)
         elif isinstance(event, events.StateEvent):
-            self._set_state(event.state, event.valid, event.reason, self.elapsed_s)
-            self.since_s = self.elapsed_s
+            if self._is_present(event.kind):
+                self._set_state(event.state, event.valid, event.reason, self.elapsed_s)
+                self.since_s = self.elapsed_s
         elif isinstance(event, events.StartEvent):
             self._start(event)
         elif isinstance(event, events.GapEvent):
@@ -205,6 +207,7 @@ class PanelState:
 
     def _start(self, event: events.StartEvent) -> None:
         self.start = event
+        self._speaks_twice = "provisional" in event.kinds
         self.since_s, self._knows_state = self.elapsed_s, True
         self.stream, self.mode, self.bundle = event.stream, event.mode, event.bundle
         self.bundle_sha256 = event.bundle_sha256
@@ -225,15 +228,21 @@ class PanelState:
             self.since_s = 0.0  # without a sample there was no other state
 
     def _posterior(self, event: events.PosteriorEvent) -> None:
-        self.lag_s, self.age_s, self.probs = event.lag_s, event.age_s, tuple(event.probs)
         self._advance(event.stop)
-        self._set_state(event.state, event.valid, event.reason, self.elapsed_s)
+        self._speaks_twice |= event.kind == "provisional"
+        if self._is_present(event.kind):
+            self.lag_s, self.age_s, self.probs = event.lag_s, event.age_s, tuple(event.probs)
+            self._set_state(event.state, event.valid, event.reason, self.elapsed_s)
         if self.sfreq == 0.0 or event.start == event.stop:
             return  # joined just now, or a stall in which nothing was scored
         is_final = event.kind == "final"
         known = event.valid and event.state in self.labels
         weight = FINAL_WEIGHT if is_final else 1
         self.strip.add(event.stop / self.sfreq, event.state if known else UNKNOWN, weight)
+
+    def _is_present(self, kind: str) -> bool:
+        """Whether this kind of output has the least lag of those that the network gives."""
+        return kind == ("provisional" if self._speaks_twice else "final")
 
     def _advance(self, index: int) -> None:
         if self.sfreq > 0.0:

@@ -24,7 +24,15 @@ class Decision:
 
 
 class Policy(ABC):
-    """Base of all policies. An invalid posterior can never turn anything on."""
+    """Base of all policies. An invalid posterior can never turn anything on.
+
+    Attributes
+    ----------
+    uses
+        Kind of posteriors that it is shown.
+    """
+
+    uses: Literal["provisional", "final"] = "final"
 
     @abstractmethod
     def update(self, posterior: Posterior, age_s: float) -> Decision | None:

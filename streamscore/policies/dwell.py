@@ -29,6 +29,8 @@ class Config(BaseModel):
         Longest on-time; leaving the states ends it earlier.
     refractory_s
         Stream time after an onset during which there is no other.
+    uses
+        ``"final"``, or ``"provisional"`` for the first word of a network that looks ahead.
     max_age_s
         A posterior older than this (lag + latency) cannot turn anything on, and turns off what is on.
     """
@@ -41,6 +43,7 @@ class Config(BaseModel):
     dwell_s: float = Field(10.0, ge=0)
     duration_s: float = Field(1.0, gt=0)
     refractory_s: float = Field(60.0, ge=0)
+    uses: Literal["provisional", "final"] = "final"
     max_age_s: float = Field(2.0, gt=0)
 
 
@@ -50,6 +53,7 @@ class Dwell(Policy):
     def __init__(self, config: Config, labels: tuple[str, ...]) -> None:
         states = check_states(config.states, labels)
         self._config = config
+        self.uses = config.uses
         self._columns = [i for i, label in enumerate(labels) if label in states]
         self._since_s: float | None = None
         self._onset_s = float("-inf")

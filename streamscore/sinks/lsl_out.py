@@ -17,12 +17,21 @@ from streamscore.sinks.base import Sink, patient_threads
 
 
 class Config(BaseModel):
-    """Arguments of :class:`LslOut`."""
+    """Arguments of :class:`LslOut`.
+
+    Parameters
+    ----------
+    name
+        The outlets are called ``NAME-state`` and ``NAME-posterior``.
+    uses
+        Kind of posteriors sent: ``"final"``, or ``"provisional"`` for the first word of a network with look-ahead.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["lsl_out"] = "lsl_out"
     name: str = "streamscore"
+    uses: Literal["provisional", "final"] = "final"
 
 
 class LslOut(Sink):
@@ -30,6 +39,7 @@ class LslOut(Sink):
 
     def __init__(self, config: Config) -> None:
         self._name = config.name
+        self._uses = config.uses
         self._states: pylsl.StreamOutlet | None = None
         self._posterior: pylsl.StreamOutlet | None = None
 
@@ -58,6 +68,8 @@ class LslOut(Sink):
             self._posterior = pylsl.StreamOutlet(posterior)
 
     def write(self, event: Event, text: str) -> None:
+        if isinstance(event, StateEvent | PosteriorEvent) and event.kind != self._uses:
+            return
         if isinstance(event, StateEvent) and self._states is not None:
             self._states.push_sample([event.state], event.t_stop_s)
         elif isinstance(event, PosteriorEvent) and self._posterior is not None:
