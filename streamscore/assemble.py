@@ -106,6 +106,10 @@ class Assembly:
                 f"mode {mode} needs a trained network; {self.bundle.spec.name!r} has random weights. Give a "
                 "bundle, or use mode monitor"
             )
+        if config.record is not None and self.bundle is not None and self.bundle.model.frame_shape:
+            raise ConfigError(
+                "frames of a camera cannot be recorded yet; write record: null (or give --no-record)"
+            )
         if config.policy is not None and self.bundle is not None:
             check_policy(config.policy, self.bundle)  # a wrong state must not wait for the run
         source = build_source(config.source, self._clock)

@@ -337,6 +337,13 @@ def open_bundle(choice: str | dict[str, Any], look_ahead_s: float | None = None)
     BundleError, BundleCorruptError
         If it cannot be loaded or built, or has no such look-ahead.
     """
+    if isinstance(choice, str) and choice in plugins.kinds("models"):
+        if not hasattr(plugins.load("models", choice), "provenance"):
+            raise BundleError(
+                f"{choice!r} is a network, not a bundle: give a .safetensors file with its weights, or write "
+                f"bundle: {{model: {choice}}} in a rig file to try it with random ones"
+            )
+        choice = {"model": choice}
     bundle = load_bundle(choice) if isinstance(choice, str) else _describe(NetworkSection(**choice))
     return bundle if look_ahead_s is None else bundle.at_look_ahead(look_ahead_s)
 
@@ -354,7 +361,7 @@ def _describe(inline: NetworkSection) -> Bundle:
         vocabulary=inline.vocabulary or example.vocabulary,
         sfreq=inline.sfreq or example.sfreq,
         channels=inline.channels or example.channels,
-        unit=inline.unit,
+        unit=inline.unit or example.unit,
         hop_s=None,
     )
     with torch.random.fork_rng(devices=[]):

@@ -47,6 +47,7 @@ class SourceKind(StrEnum):
     lsl = "lsl"
     file = "file"
     synthetic = "synthetic"
+    noise = "noise"
 
 
 class ModeName(StrEnum):
@@ -111,7 +112,7 @@ def _rig_from_options(
     if source is not None and base.get("kind") != source.value:
         base = {"kind": source.value}
     if not base:
-        raise ConfigError("say where samples come from: --config RIG.yaml or --source lsl|file|synthetic")
+        raise ConfigError("say where samples come from: --config RIG.yaml or --source lsl|file|synthetic|noise")
     base = {**base, **given}
     if base["kind"] == "lsl" and not any(base.get(key) for key in ("name", "type", "source_id")):
         base["type"] = "EEG"
@@ -141,9 +142,12 @@ def run(
         list[str] | None, typer.Option("--channel", help="INPUT=LABEL: which channel of the stream is which.")
     ] = None,
     bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="Bundle file or name; 'none' only records. [default]")
+        str | None, typer.Option("--bundle", "-b", help="Bundle file or name, yasa, or none. [default]")
     ] = None,
     hop_s: Annotated[float | None, typer.Option(help="Seconds between outputs. [the bundle's, 1]")] = None,
+    look_ahead_s: Annotated[float | None, typer.Option(help="Look-ahead of final outputs. [the bundle's]")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto. [cpu]")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16. [float32]")] = None,
     deadline_ms: Annotated[float | None, typer.Option(help="Latest time of an output. [one hop]")] = None,
     mode: Annotated[
         ModeName, typer.Option("--mode", "-m", help="monitor: nothing leaves; dry: would-have; live: acts.")
@@ -179,6 +183,9 @@ def run(
     overrides = {
         "bundle": bundle,
         "hop_s": hop_s,
+        "look_ahead_s": look_ahead_s,
+        "device": device,
+        "precision": precision,
         "deadline_ms": deadline_ms,
         "record": str(record) if record else None,
         "sinks": [{"kind": "zmq_pub", "endpoint": endpoint}, {"kind": "lsl_out"}] if endpoint else None,
@@ -287,11 +294,12 @@ def score(
         Path | None, typer.Option("--output", "-o", help="Folder for results. [beside FILE]")
     ] = None,
     hop_s: Annotated[float | None, typer.Option(help="Seconds between outputs. [one epoch]")] = None,
+    look_ahead_s: Annotated[float | None, typer.Option(help="Look-ahead of final outputs. [the bundle's]")] = None,
 ) -> None:
     """Score a recording offline with the same engine; writes a hypnogram as CSV and EDF+ annotations."""
     from streamscore.score import score_command
 
-    result = score_command(file, bundle, stream, _parse_channels(channel), hop_s, output)
+    result = score_command(file, bundle, stream, _parse_channels(channel), hop_s, output, look_ahead_s)
     table = Table(title=f"{result.name}: {result.n_epochs} epochs", title_justify="left")
     for column in ("state", "epochs", "share"):
         table.add_column(column)
@@ -371,6 +379,31 @@ def bundles(
         return
     loaded = load_bundle(name)
     out.print(f"sha256 {loaded.sha256}\n\n{loaded.spec.card}", markup=False)
+
+
+@app.command(epilog=EXIT_CODES)
+def models(
+    name: Annotated[str | None, typer.Argument(help="Kind or name of networks; all without.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array instead of tables.")] = False,
+    time: Annotated[bool, typer.Option(help="Measure the time of a step here.")] = True,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads for measuring.")] = 1,
+) -> None:
+    """List the networks: input, size, timing, cost of a step on this machine, published figures."""
+    import torch
+
+    from streamscore import catalogue
+
+    torch.set_num_threads(threads)
+    entries = []
+    for kind, example_name, about, example in catalogue.choose(name):
+        with err.status(f"measuring {example_name}"):
+            entries.append(catalogue.describe(kind, example_name, about, example, measure=time))
+    if as_json:
+        sys.stdout.write(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2) + "\n")
+        return
+    wide = Console(highlight=False, width=max(out.width, catalogue.TABLE_WIDTH))
+    wide.print(catalogue.table(entries))
+    wide.print(f"\n{catalogue.publications(entries)}", markup=False)
 
 
 @app.command(epilog=EXIT_CODES)

@@ -45,7 +45,7 @@ class NetworkSection(BaseModel):
     vocabulary: str | None = None
     sfreq: float | None = Field(None, gt=0)
     channels: tuple[str, ...] | None = None
-    unit: Literal["uV", "V", "mV", "any"] = "any"
+    unit: Literal["uV", "V", "mV", "any"] | None = None
     seed: int = 0
 
 

@@ -59,7 +59,8 @@ class Quality:
 
     def push(self, segment: Segment) -> list[Segment | Gap]:
         """Return the usable parts of `segment` and a gap for each part that is not."""
-        data = segment.data
+        # A frame counts as one value: a pixel outside the brain may well be constant, a whole frame may not.
+        data = segment.data if segment.data.ndim == 2 else segment.data.mean(axis=(1, 2))[:, None]
         if self._is_lively(data):
             return [segment]
         finite = np.isfinite(data)
@@ -74,7 +75,7 @@ class Quality:
         pieces: list[Segment | Gap] = []
         for begin, end in pairwise(edges):
             if not bad[begin].any():
-                pieces.append(Segment(segment.start + begin, data[begin:end], segment.stamps_s[begin:end]))
+                pieces.append(Segment(segment.start + begin, segment.data[begin:end], segment.stamps_s[begin:end]))
                 continue
             if has_nonfinite[begin]:
                 self.counters.nonfinite_samples += end - begin

@@ -113,12 +113,15 @@ class Example:
         Rate of its input in Hz.
     channels
         Names of its inputs.
+    unit
+        That a rig must deliver; ``"any"`` where the scale is removed before or makes no difference.
     """
 
     args: Mapping[str, Any]
     vocabulary: str
     sfreq: float
     channels: tuple[str, ...]
+    unit: str = "any"
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def one_shot(bundle: Bundle, recording: Recording, hop_samples: int) -> dict[int
             continue
         with torch.inference_mode():
             logits, _ = bundle.model(x[..., first : first + n_steps * step], bundle.model.initial_state(1))
-        for k, row in enumerate(torch.softmax(logits[0], -1).numpy()):
+        for k, row in enumerate(torch.softmax(logits[0, :, 0], -1).numpy()):
             probs[first + (k + 1) * step] = row
     return probs
 

@@ -1,0 +1,187 @@
+"""Networks written out in a rig file, look-ahead chosen at run time, and policies that fit neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from streamscore.assemble import Assembly, check_policy
+from streamscore.bundle import Bundle, Spec, load_bundle, open_bundle, save_bundle
+from streamscore.clock import VirtualClock
+from streamscore.config import parse_rig
+from streamscore.errors import BundleError, ConfigError
+from streamscore.models import deepsleepnet
+from streamscore.scorer import Scorer
+from streamscore.types import Segment
+
+ARGS: dict[str, Any] = {
+    "variant": "lookahead",
+    "sfreq": 32.0,
+    "epoch_s": 2.0,
+    "n_filters": 4,
+    "n_hidden": 5,
+    "look_ahead_s": 4.0,
+    "max_look_ahead_s": 8.0,
+}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A DeepSleepNet trained (it says) for a look-ahead of up to four epochs."""
+    torch.manual_seed(3)
+    model = deepsleepnet.build(deepsleepnet.Config(**ARGS))
+    for part in model.parameters():
+        torch.nn.init.normal_(part, std=0.3)
+    spec = Spec(
+        name="looks-ahead", model="deepsleepnet", model_args=ARGS, preprocess=(), vocabulary="AASM5", sfreq=32.0,
+        channels=("EEG",), hop_s=2.0,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("bundle") / "looks-ahead.safetensors"
+    save_bundle(path, spec, model)
+    return load_bundle(path)
+
+
+class TestLookAhead:
+    """One set of weights serves every look-ahead up to the bound."""
+
+    @pytest.mark.parametrize("look_ahead_s", [0.0, 2.0, 8.0])
+    def test_any_value_up_to_the_bound(self, bundle: Bundle, look_ahead_s: float) -> None:
+        other = bundle.at_look_ahead(look_ahead_s)
+        assert other.model.timing.look_ahead_samples == look_ahead_s * 32
+        assert other.sha256 == bundle.sha256
+        for name, weight in bundle.model.state_dict().items():
+            assert torch.equal(other.model.state_dict()[name], weight)
+        assert not other.model.training
+        assert bundle.model.timing.look_ahead_samples == 128  # the bundle itself is left as it was
+
+    def test_the_provisional_word_does_not_depend_on_it(self, bundle: Bundle) -> None:
+        x = torch.randn(1, 1, 6 * 64, generator=torch.Generator().manual_seed(0))
+        rows = []
+        for look_ahead_s in (2.0, 4.0, 8.0):
+            model = bundle.at_look_ahead(look_ahead_s).model
+            with torch.inference_mode():
+                rows.append(model(x, model.initial_state(1))[0][:, :, 0].numpy())
+        np.testing.assert_allclose(rows[0], rows[1], atol=1e-5)
+        np.testing.assert_allclose(rows[0], rows[2], atol=1e-5)
+
+    def test_more_than_it_was_trained_for_is_refused(self, bundle: Bundle) -> None:
+        with pytest.raises(BundleError, match=r"look_ahead_s.*10.*max_look_ahead_s.*8"):
+            bundle.at_look_ahead(10.0)
+
+    def test_half_an_epoch_is_refused(self, bundle: Bundle) -> None:
+        with pytest.raises(BundleError, match="look_ahead_s"):
+            bundle.at_look_ahead(1.0)
+
+    def test_a_network_without_the_choice_says_so(self) -> None:
+        with pytest.raises(BundleError, match="'tinysleepnet' has no look-ahead to choose"):
+            open_bundle("default", 30.0)
+
+
+class TestWrittenOut:
+    """``bundle: {model: …}``."""
+
+    def test_what_is_left_out_is_the_networks_own(self) -> None:
+        made = open_bundle({"model": "tinysleepnet"})
+        spec = made.spec
+        assert (spec.name, spec.vocabulary, spec.sfreq, spec.channels) == (
+            "untrained tinysleepnet", "AASM5", 100.0, ("EEG",),
+        )  # fmt: skip
+        assert not made.is_trained
+        assert Scorer(made).hop_samples == 3000
+
+    def test_the_seed_decides_the_weights_and_the_hash(self) -> None:
+        section = {"model": "tinysleepnet", "model_args": {"n_filters": 4, "n_hidden": 4}}
+        first, again, other = (open_bundle({**section, "seed": seed}) for seed in (1, 1, 2))
+        assert first.sha256 == again.sha256 != other.sha256
+        before = torch.random.get_rng_state()
+        open_bundle(section)
+        assert torch.equal(before, torch.random.get_rng_state())
+
+    def test_it_scores(self) -> None:
+        made = open_bundle({"model": "deepsleepnet", "model_args": ARGS, "sfreq": 32.0})
+        scorer = Scorer(made)
+        data = np.random.default_rng(0).standard_normal((20 * 64, 1)).astype(np.float32)
+        told = scorer.push(Segment(0, data, np.arange(len(data)) / 32.0))
+        assert [p.kind for p in told[-2:]] == ["final", "provisional"]
+        assert all(p.valid for p in told[-2:])
+
+    def test_labels_that_do_not_fit_are_refused(self) -> None:
+        with pytest.raises(
+            BundleError, match="network has 1 channels and 5 classes, but the bundle lists 1 and 3"
+        ):
+            open_bundle({"model": "tinysleepnet", "vocabulary": "MOUSE3"})
+
+    def test_the_name_of_a_network_is_no_bundle(self) -> None:
+        with pytest.raises(BundleError, match=r"'deepsleepnet' is a network, not a bundle.*bundle: \{model"):
+            open_bundle("deepsleepnet")
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("bundle: {model: deepsleepnets}", r"rig.yaml:2: bundle: unknown models kind 'deepsleepnets'; choose"),
+            ("bundle: {model: tinysleepnet, args: {}}", r"rig.yaml:2: unknown key 'bundle.args'.*model_args"),
+            (
+                "bundle:\n  model: tinysleepnet\n  model_args:\n    n_filter: 3",
+                r"rig.yaml:5: unknown key 'bundle.model_args.n_filter' \(did you mean 'n_filters'\?\)",
+            ),
+            ("bundle: {preprocess: []}", r"'bundle.model' is missing"),
+        ],
+    )
+    def test_errors_of_the_rig_file_name_the_line(self, text: str, message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            parse_rig(f"source: {{kind: noise}}\n{text}", "rig.yaml")
+
+
+class TestAssembly:
+    """What must not be joined."""
+
+    RIG = """
+source: {kind: noise, sfreq: 32, duration_s: 20, speed: 0}
+bundle: {model: deepsleepnet, sfreq: 32, model_args: {variant: lookahead, sfreq: 32.0, epoch_s: 2, n_filters: 4,
+  n_hidden: 5, look_ahead_s: 4, max_look_ahead_s: 8}}
+sinks: []
+record: null
+policy: {kind: dwell, states: [N3], max_age_s: 30}
+"""
+
+    @pytest.mark.parametrize("mode", ["dry", "live"])
+    def test_random_weights_never_act(self, mode: Any) -> None:
+        rig = parse_rig(self.RIG + "rig: {kind: zmq_dealer}", "rig.yaml")
+        with pytest.raises(ConfigError, match=f"mode {mode} needs a trained network.*random weights"):
+            Assembly(rig, mode, VirtualClock())
+
+    def test_the_rig_file_chooses_the_look_ahead(self) -> None:
+        assembly = Assembly(parse_rig(self.RIG + "look_ahead_s: 8", "rig.yaml"), clock=VirtualClock())
+        assert assembly.bundle is not None
+        assert assembly.bundle.model.timing.look_ahead_samples == 256
+
+    def test_frames_cannot_be_recorded_yet(self) -> None:
+        text = (
+            "source: {kind: noise, sfreq: 16.8, frame_shape: [128, 128]}\nbundle: {model: cnn_bilstm}\nsinks: []"
+        )
+        with pytest.raises(ConfigError, match="write record: null"):
+            Assembly(parse_rig(text, "rig.yaml"), clock=VirtualClock())
+
+    def test_a_policy_that_would_never_act_is_refused(self, bundle: Bundle) -> None:
+        policy = {"kind": "dwell", "states": ["N3"], "max_age_s": 2.0}
+        with pytest.raises(ConfigError, match=r"older than max_age_s 2, but.*4 s late.*uses: provisional"):
+            check_policy(policy, bundle)
+        check_policy({**policy, "uses": "provisional"}, bundle)
+        check_policy({**policy, "max_age_s": 5.0}, bundle)
+        check_policy(policy, bundle.at_look_ahead(0.0))
+
+    def test_a_policy_cannot_use_what_the_network_does_not_give(self) -> None:
+        policy = {"kind": "dwell", "states": ["N3"], "uses": "provisional"}
+        with pytest.raises(
+            ConfigError, match="uses provisional outputs, but network 'tinysleepnet' gives only final"
+        ):
+            check_policy(policy, load_bundle("default"))
+
+
+def test_an_old_folder_of_bundles_still_loads() -> None:
+    for path in (Path(__file__).parents[1] / "streamscore" / "bundles").glob("*.safetensors"):
+        assert load_bundle(path).is_trained
