@@ -235,7 +235,7 @@ class ModelContract(ABC):
         model = self.make()
         timing, n_steps = model.timing, self.n_steps(model)
         for read in timing.reads:
-            assert read.warm_up_samples >= read.lag_samples + timing.step_samples
+            assert read.warm_up_samples >= read.lag_samples + min(timing.epoch_samples, timing.step_samples)
         if timing.receptive_field_samples is None:
             return
         n_past = n_steps
