@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from streamscore.preprocess.normalise import Config, Normalise, build
+from streamscore.features.running import RunningQuartiles, Statistic
+from streamscore.preprocess.normalise import Config, Normalise, build, whole_recording
 from streamscore.types import FloatArray
 from tests.contracts.step import StepContract
 
@@ -54,6 +56,66 @@ class TestOddRate(StepContract):
 
     def make(self) -> Normalise:
         return build(Config(warm_up_s=2.0, tau_s=4.0), self.sfreq, self.n_channels)
+
+
+class OfStatistic(StepContract):
+    """Another statistic, from each place it can be known from."""
+
+    statistic: Statistic
+
+
+class RunningOf(OfStatistic):
+    def make(self) -> Normalise:
+        config = Config(estimator="running", statistic=self.statistic, warm_up_s=2.0, tau_s=3.0)
+        return build(config, self.sfreq, self.n_channels)
+
+
+class CalibrationOf(OfStatistic):
+    def make(self) -> Normalise:
+        config = Config(estimator="calibration", statistic=self.statistic, warm_up_s=3.0)
+        return build(config, self.sfreq, self.n_channels)
+
+
+class StoredOf(OfStatistic):
+    def make(self) -> Normalise:
+        stored = {"stored_offset": (40.0, -10.0), "stored_scale": (10.0, 90.0)}
+        return build(Config(estimator="stored", statistic=self.statistic, **stored), self.sfreq, self.n_channels)
+
+
+class TestRunningZscore(RunningOf):
+    statistic = "zscore"
+
+
+class TestRunningRobust(RunningOf):
+    statistic = "robust"
+
+
+class TestRunningMinmax(RunningOf):
+    statistic = "minmax"
+
+
+class TestCalibrationZscore(CalibrationOf):
+    statistic = "zscore"
+
+
+class TestCalibrationRobust(CalibrationOf):
+    statistic = "robust"
+
+
+class TestCalibrationMinmax(CalibrationOf):
+    statistic = "minmax"
+
+
+class TestStoredZscore(StoredOf):
+    statistic = "zscore"
+
+
+class TestStoredRobust(StoredOf):
+    statistic = "robust"
+
+
+class TestStoredMinmax(StoredOf):
+    statistic = "minmax"
 
 
 def test_the_scale_is_the_geometric_mean_of_the_seconds_so_far() -> None:
@@ -122,3 +184,204 @@ def test_warm_up_is_given_in_seconds_and_not_needed_with_stored_scales() -> None
 def test_stored_scales_must_fit_the_channels() -> None:
     with pytest.raises(ValueError, match="stored_scale has 1 values for 2 channels"):
         build(Config(estimator="stored", stored_scale=(1.0,)), SFREQ, 2)
+
+
+STATISTICS: tuple[Statistic, ...] = ("scale", "zscore", "robust", "minmax")
+
+
+def night(n_seconds: int = 200, seed: int = 3) -> FloatArray:
+    """Two channels far from 0 whose amplitudes change, with heavy tails, ``(n, 2)``."""
+    rng = np.random.default_rng(seed)
+    loudness = np.exp(np.cumsum(rng.normal(0.0, 0.05, n_seconds)))
+    x = rng.laplace(size=(n_seconds * SECOND, 2)) * np.repeat(loudness, SECOND)[:, None]
+    return (x * (30.0, 0.5) + (12.0, -4.0)).astype(np.float32)
+
+
+def known_at(step: Normalise, start: int) -> tuple[FloatArray, FloatArray]:
+    """Offset and scale that the step uses at absolute index `start`, seen from outside."""
+    zero, one = (step.push(np.full((1, 2), value, np.float32), start)[0].astype(float) for value in (0.0, 1.0))
+    scale = 1.0 / (one - zero)
+    return -zero * scale, scale
+
+
+@pytest.mark.parametrize("statistic", ["scale", "zscore", "robust"])
+def test_running_ends_at_what_the_whole_recording_gives(statistic: Statistic) -> None:
+    x = night()
+    step = build(Config(statistic=statistic, clip=1e6), SFREQ, 2)
+    step.push(x, 0)
+    offset, scale = known_at(step, len(x))
+    wanted_offset, wanted_scale = whole_recording(x, statistic, SFREQ)
+    # The quartiles come from bins; the others are limited by float32.
+    tolerance = 0.01 if statistic == "robust" else 1e-4
+    np.testing.assert_allclose((offset - wanted_offset) / wanted_scale, 0.0, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(scale, wanted_scale, rtol=tolerance)
+
+
+def test_running_minmax_ends_at_the_extremes_of_the_whole_recording() -> None:
+    x = night()
+    step = build(Config(statistic="minmax"), SFREQ, 2)
+    step.push(x, 0)
+    offset, scale = whole_recording(x, "minmax")
+    np.testing.assert_allclose(step.push(x[:SECOND], len(x)), (x[:SECOND] - offset) / scale, atol=1e-6)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_stored_constants_of_the_whole_recording_are_the_papers_form(statistic: Statistic) -> None:
+    x = night()
+    offset, scale = whole_recording(x, statistic, SFREQ)
+    constants = {"stored_offset": offset if statistic != "scale" else (), "stored_scale": scale}
+    y = build(Config(estimator="stored", statistic=statistic, **constants), SFREQ, 2).push(x, 0)
+    blocks = x.astype(float).reshape(-1, SECOND, 2)
+    quartiles = np.quantile(x, (0.25, 0.5, 0.75), axis=0)
+    wanted = {
+        "scale": x / np.exp(np.log(blocks.std(axis=1)).mean(axis=0)),
+        "zscore": (x - x.mean(axis=0)) / x.std(axis=0),
+        "robust": np.clip((x - quartiles[1]) / (quartiles[2] - quartiles[0]), -20.0, 20.0),
+        "minmax": (x - x.min(axis=0)) / (x.max(axis=0) - x.min(axis=0)),
+    }[statistic]
+    np.testing.assert_allclose(y, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_calibration_of_any_statistic_ends_with_the_warm_up(statistic: Statistic) -> None:
+    first, probe = night(4), night(1, seed=4)
+    running = build(Config(statistic=statistic), SFREQ, 2)
+    frozen = build(Config(estimator="calibration", statistic=statistic, warm_up_s=4.0), SFREQ, 2)
+    for step in (running, frozen):
+        step.push(first, 0)
+    np.testing.assert_array_equal(frozen.push(probe, len(first)), running.push(probe, len(first)))
+    after = frozen.push(probe, 1000 * SECOND)
+    frozen.push(50.0 * night(20), 1001 * SECOND)
+    np.testing.assert_array_equal(frozen.push(probe, 2000 * SECOND), after)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_every_statistic_follows_a_new_amplitude_with_its_time_constant(statistic: Statistic) -> None:
+    before, after = night(60), (3.0 * night(60) + 5.0).astype(np.float32)
+    long_ago = build(Config(statistic=statistic, tau_s=4.0), SFREQ, 2)
+    long_ago.push(np.concatenate((before, after)), 0)
+    fresh = build(Config(statistic=statistic, tau_s=4.0), SFREQ, 2)
+    fresh.push(after, 0)
+    probe = after[-SECOND:]
+    np.testing.assert_allclose(
+        long_ago.push(probe, 120 * SECOND), fresh.push(probe, 120 * SECOND), rtol=0.05, atol=0.05
+    )
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_a_gap_keeps_what_is_known_of_any_statistic(statistic: Statistic) -> None:
+    step, other = (build(Config(statistic=statistic), SFREQ, 2) for _ in range(2))
+    for each in (step, other):
+        each.push(night(5), 0)
+    step.reset()
+    np.testing.assert_array_equal(step.push(night(1), 1000 * SECOND), other.push(night(1), 5 * SECOND))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_a_bad_second_teaches_nothing(statistic: Statistic, bad: float) -> None:
+    spoilt, other = (build(Config(statistic=statistic), SFREQ, 2) for _ in range(2))
+    for each in (spoilt, other):
+        each.push(night(3), 0)
+    second = night(1)
+    second[7, 1] = bad
+    spoilt.push(second, 3 * SECOND)
+    np.testing.assert_array_equal(spoilt.push(night(1), 4 * SECOND), other.push(night(1), 4 * SECOND))
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_a_silent_recording_gives_finite_numbers(statistic: Statistic) -> None:
+    x = np.full((3 * SECOND, 2), 7.25, np.float32)
+    y = build(Config(statistic=statistic), SFREQ, 2).push(x, 0)
+    assert np.isfinite(y).all()
+    if statistic != "scale":
+        assert np.abs(y[SECOND:]).max() == 0.0
+
+
+def test_minmax_stays_within_0_and_1() -> None:
+    y = build(Config(statistic="minmax"), SFREQ, 2).push(np.concatenate((night(2), 10.0 * night(2))), 0)
+    assert (y.min(), y.max()) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("distribution", ["standard_normal", "standard_cauchy", "standard_exponential"])
+@pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.0), (1e-6, 1e-5), (3e4, -1e5)])
+def test_running_quartiles_are_numpys_within_a_hundredth(distribution: str, gain: float, offset: float) -> None:
+    x = gain * getattr(np.random.default_rng(0), distribution)((20_000, 1)) + offset
+    sketch = RunningQuartiles(1, tau_blocks=1e9)
+    for block in x.reshape(-1, 100, 1):
+        sketch.learn(block)
+    low, median, high = np.quantile(x, (0.25, 0.5, 0.75))
+    assert abs(sketch.offset[0] - median) < 0.01 * (high - low)
+    assert sketch.scale[0] == pytest.approx(high - low, rel=0.01)
+
+
+@given(st.lists(st.lists(st.floats(-1e6, 1e6, width=32), min_size=9, max_size=9), min_size=1, max_size=5))
+def test_a_running_median_is_never_off_by_more_than_its_bin(blocks: list[list[float]]) -> None:
+    sketch = RunningQuartiles(1, tau_blocks=1e9)
+    for block in blocks:
+        sketch.learn(np.array(block, np.float32)[:, None])
+    x = np.sort(np.array(blocks).ravel())
+    anchor = float(np.median(blocks[0]))
+    # Between the two in the middle any value is a median.
+    low, high = x[(len(x) - 1) // 2], x[len(x) // 2]
+    bin_low, bin_high = (0.02 * abs(x - anchor) + 2e-9 + 1e-12 * abs(anchor) for x in (low, high))
+    assert low - bin_low <= sketch.offset[0] <= high + bin_high
+
+
+def test_quartiles_need_no_more_memory_for_a_longer_recording() -> None:
+    sketch = RunningQuartiles(3, tau_blocks=1e9)
+    sizes = []
+    for _ in range(2):
+        for block in night(30).reshape(-1, SECOND, 2):
+            sketch.learn(np.concatenate((block, block[:, :1]), axis=1))
+        sizes.append(sum(part.nbytes for part in vars(sketch).values() if isinstance(part, np.ndarray)))
+    assert sizes[0] == sizes[1] < 3 * 64_000
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"stored_scale": (1.0,)}, "estimator 'running' learns by itself"),
+        ({"estimator": "calibration", "stored_offset": (1.0,)}, "estimator 'calibration' learns by itself"),
+        ({"estimator": "stored", "stored_scale": (0.0,)}, "greater than 0"),
+        ({"estimator": "stored", "stored_scale": (np.nan,)}, "greater than 0|finite"),
+        ({"estimator": "stored", "stored_scale": (np.inf,)}, "finite"),
+        ({"estimator": "stored", "stored_scale": (1.0,), "stored_offset": (0.0,)}, "'scale' has no offset"),
+        (
+            {"estimator": "stored", "statistic": "zscore", "stored_scale": (1.0,), "stored_offset": (np.nan,)},
+            "finite",
+        ),
+        ({"estimator": "calibration", "warm_up_s": 0.5}, "warm_up_s 0.5 holds none"),
+        ({"statistic": "minmax", "clip": 3.0}, "leave out clip"),
+        ({"statistic": "median"}, "'scale', 'zscore', 'robust' or 'minmax'"),
+        ({"clip": 0.0}, "greater than 0"),
+        ({"window_s": 3.0}, "Extra inputs"),
+    ],
+)
+def test_wrong_arguments_are_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Config(**wrong)
+
+
+def test_stored_offsets_must_fit_the_channels() -> None:
+    config = Config(estimator="stored", statistic="zscore", stored_scale=(1.0, 2.0), stored_offset=(1.0,))
+    with pytest.raises(ValueError, match="stored_offset has 1 values for 2 channels"):
+        build(config, SFREQ, 2)
+
+
+def test_a_configuration_survives_being_written_down() -> None:
+    for config in (Config(), Config(statistic="minmax"), Config(estimator="stored", stored_scale=(2.0,))):
+        assert Config(**config.model_dump()) == config
+
+
+def test_a_whole_recording_needs_whole_seconds_and_finite_numbers() -> None:
+    with pytest.raises(ValueError, match="give sfreq"):
+        whole_recording(night(2), "scale")
+    with pytest.raises(ValueError, match="49 samples"):
+        whole_recording(night(1)[:49], "scale", SFREQ)
+    with pytest.raises(ValueError, match="0 samples"):
+        whole_recording(night(1)[:0], "zscore")
+    x = night(1)
+    x[3] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        whole_recording(x, "zscore")
