@@ -87,7 +87,9 @@ class ModelContract(ABC):
             *(read.warm_up_samples for read in timing.reads),
             timing.chunk_steps * timing.step_samples,
         )
-        return max(-(-longest // timing.step_samples) + 1, N_STEPS)
+        n_steps = max(-(-longest // timing.step_samples) + 1, N_STEPS)
+        chunk = timing.chunk_steps or 1
+        return -(-n_steps // chunk) * chunk  # a chunk's reads can all be used at the step that closes it
 
     def piece(self, model: ScoringModel, x: Tensor, start: int, stop: int) -> Tensor:
         """Return steps `start` to `stop` of `x`."""
@@ -139,10 +141,11 @@ class ModelContract(ABC):
 
     def test_a_batch_is_as_many_single_streams(self) -> None:
         model = self.make()
-        first, second = self.stream(model, batch_size=3), self.stream(model, batch_size=3, seed=1)
+        # Three steps: a counter that rows share must not come out even with those of fresh rows.
+        first, second = self.stream(model, batch_size=3, n_steps=3), self.stream(model, batch_size=3, seed=1)
         logits, state = run(model, first)
         # Rows of one batch need not have begun together: those of a scorer's phases never do.
-        state = stack_states([split_state(state)[0], *split_state(model.initial_state(2))])
+        state = stack_states([split_state(state)[0], *split_state(model.initial_state(2))]) if state else state
         logits_after, _ = run(model, second, state)
         for row in range(3):
             alone, alone_state = run(model, first[row : row + 1])
@@ -167,9 +170,11 @@ class ModelContract(ABC):
         model = self.make()
         x = self.stream(model, batch_size=2)
         for state in (model.initial_state(2), run(model, x)[1]):
-            places = [part.untyped_storage().data_ptr() for part in state]
+            places = [part.untyped_storage().data_ptr() for part in state if part.numel()]
             assert len(set(places)) == len(places)
-            assert x.untyped_storage().data_ptr() not in places
+            others = [x, *model.parameters(), *model.buffers()]
+            assert not {other.untyped_storage().data_ptr() for other in others} & set(places)
+            assert all(part.is_contiguous() for part in state), "rows that are one memory cannot be written apart"
 
     def test_neither_state_nor_input_is_modified(self) -> None:
         model = self.make()
@@ -179,6 +184,49 @@ class ModelContract(ABC):
         run(model, x, state)
         assert torch.equal(x, kept[0])
         assert all(torch.equal(a, b) for a, b in zip(state, kept[1], strict=True))
+
+    def test_rows_of_a_batch_are_independent_even_of_what_is_no_number(self) -> None:
+        model = self.make()
+        x = self.stream(model, batch_size=2)
+        spoilt = x.clone()
+        spoilt[1] = torch.nan
+        torch.testing.assert_close(run(model, spoilt)[0][:1], run(model, x)[0][:1], rtol=0, atol=self.tolerance)
+
+    def test_scoring_changes_nothing_in_the_network(self) -> None:
+        model = self.make()
+        kept = {name: value.clone() for name, value in model.state_dict().items()}
+        assert not model.training
+        run(model, self.stream(model))
+        assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
+
+    def test_it_can_be_trained(self) -> None:
+        model = self.make()
+        if model.n_trainable() == 0:
+            return
+        model.train()
+        logits, _ = model(self.stream(model, batch_size=2), model.initial_state(2))
+        logits.square().sum().backward()
+        assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.parameters())
+
+    def test_every_channel_is_used(self) -> None:
+        model = self.make()
+        if model.frame_shape is not None:
+            return
+        x = self.stream(model, n_steps=self.n_steps(model))
+        whole = run(model, x)[0][:, -1]
+        everywhere = x
+        for k in range(0, x.shape[2], max(model.timing.step_samples // 8, 1)):
+            everywhere = self.touch(model, everywhere, k)
+        for channel in range(model.n_channels):
+            touched = x.clone()
+            touched[:, channel] = everywhere[:, channel]
+            assert (run(model, touched)[0][:, -1] != whole).any(), f"channel {channel} is ignored"
+
+    def test_reads_say_different_things(self) -> None:
+        model = self.make()
+        logits = run(model, self.stream(model, n_steps=self.n_steps(model)))[0][0, -1]
+        for r in range(1, len(model.timing.reads)):
+            assert not torch.equal(logits[r], logits[r - 1]), f"reads {r - 1} and {r} are the same"
 
     def test_two_calls_agree_to_the_last_bit(self) -> None:
         model = self.make()
