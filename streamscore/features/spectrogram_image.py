@@ -22,8 +22,12 @@ def log_power(power: Tensor) -> Tensor:
 
 
 def count_values(values: Tensor) -> Tensor:
-    """Histogram ``(256,)`` of log power between 0 and 1, as integers: those of two parts add up."""
-    bins = (values.flatten() * (N_BINS - 1)).round().long()
+    """Histogram ``(256,)`` of log power between 0 and 1, as integers: those of two parts add up.
+
+    What is no number is not counted.
+    """
+    values = values.flatten()
+    bins = (values[~values.isnan()] * (N_BINS - 1)).round().long()
     return torch.bincount(bins, minlength=N_BINS)
 
 
