@@ -18,14 +18,11 @@ from them all the same; do not expect to reproduce a publication with them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-import numpy as np
-import torch
-from safetensors.torch import load_file
-from torch import Tensor
-
+from offline.weights_file import read_weights
+from streamscore.errors import ConfigError
 from streamscore.models.efficientnet import BlockShape, EfficientNetDecoder, block_shapes
 
 #: A counter that batch normalisation keeps for training without momentum; old files lack it.
@@ -89,40 +86,19 @@ FAMILIES: dict[str, tuple[str, str, Callable[[str, BlockShape | None], str] | No
 }
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read named tensors from a ``.safetensors``, ``.pth``, ``.pt`` or ``.npz`` file; nothing else is unpickled.
-
-    Raises
-    ------
-    ValueError
-        If it is none of these, or holds something else than named tensors.
-    """
-    if path.suffix == ".safetensors":
-        return dict(load_file(path))
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    if path.suffix not in (".pth", ".pt"):
-        raise ValueError(f"{path}: expected a file .safetensors, .pth, .pt or .npz")
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{path}: expected a mapping of names to tensors; save model.state_dict() alone")
-    return dict(content)
-
-
 def family_of(names: Collection[str]) -> str:
     """Return the way of naming, a key of :data:`FAMILIES`.
 
     Raises
     ------
-    ValueError
+    ConfigError
         If it is unknown.
     """
     for family, (mark, _, _) in FAMILIES.items():
         if mark in names:
             return family
     marks = ", ".join(f"{mark} ({family})" for family, (mark, _, _) in FAMILIES.items())
-    raise ValueError(f"unknown names of weights ({_some(names)}); expected one of {marks}")
+    raise ConfigError(f"unknown names of weights ({_some(names)}); expected one of {marks}")
 
 
 def their_names(model: EfficientNetDecoder, family: str) -> dict[str, str]:
@@ -150,7 +126,7 @@ def start_from_imagenet(model: EfficientNetDecoder, path: Path) -> str:
 
     Raises
     ------
-    ValueError
+    ConfigError
         If weights are missing, unexpected or of another shape; the message counts and names them.
     """
     weights = read_weights(path)
@@ -172,7 +148,7 @@ def start_from_imagenet(model: EfficientNetDecoder, path: Path) -> str:
         if found
     ]
     if problems:
-        raise ValueError(f"{path}: weights named as by {family} do not fit this network; {'; '.join(problems)}")
+        raise ConfigError(f"{path}: weights named as by {family} do not fit this network; {'; '.join(problems)}")
     state.update({ours: weights[theirs] for ours, theirs in names.items() if theirs in weights})
     model.cnn.load_state_dict(state)
     return family

@@ -11,14 +11,8 @@ TF-slim's, or torchvision's ``IMAGENET1K_FEATURES``. Nothing is downloaded here.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from streamscore.errors import ConfigError
@@ -41,7 +35,7 @@ def load_imagenet(state: Mapping[str, Tensor], n_filters: int = 64) -> dict[str,
     Parameters
     ----------
     state
-        Names and tensors of a public file; see :func:`read_weights`.
+        Names and tensors of a public file; see :func:`offline.weights_file.read_weights`.
     n_filters
         Of the network's first convolutions.
 
@@ -79,42 +73,6 @@ def load_imagenet(state: Mapping[str, Tensor], n_filters: int = 64) -> dict[str,
     if wrong:
         raise ConfigError(f"{family} weights do not fit a VGG16 of {n_filters} filters: {_listed(wrong)}")
     return weights
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a local file of named tensors: ``.safetensors``, ``.pth`` or ``.pt`` (weights only), or ``.npz``.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such file, its suffix is another, or it holds anything but named tensors.
-    """
-    if not path.is_file():
-        raise ConfigError(f"there is no file {path}")
-    try:
-        match path.suffix:
-            case ".safetensors":
-                state: object = load_file(path)
-            case ".pth" | ".pt":
-                state = torch.load(path, map_location="cpu", weights_only=True)
-            case ".npz":
-                with np.load(path, allow_pickle=False) as arrays:
-                    state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-            case suffix:
-                raise ConfigError(f"{path}: suffix {suffix!r} is not .safetensors, .pth, .pt or .npz")
-    except (
-        SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        OSError,
-        ValueError,
-        EOFError,
-        TypeError,
-    ) as error:
-        raise ConfigError(f"{path} is not a file of weights that can be read safely: {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(part, Tensor) for part in state.values()):
-        raise ConfigError(f"{path} does not hold named tensors alone: save the state_dict of the network")
-    return dict(state)
 
 
 def _family(names: Mapping[str, Tensor]) -> str:

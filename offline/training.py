@@ -157,7 +157,11 @@ def fit(
             if not (y >= 0).any():
                 continue
             loss = F.cross_entropy(
-                logits[:, :, 0].flatten(0, 1), y.flatten(), weight, ignore_index=-1, label_smoothing=recipe.smoothing
+                logits[:, :, 0].flatten(0, 1),
+                y.flatten(),
+                weight,
+                ignore_index=-1,
+                label_smoothing=recipe.smoothing,
             )
             losses.append(loss.item())
             decay = torch.stack([kernel.square().sum() for kernel in model.l2_kernels()]).sum()

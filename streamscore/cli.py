@@ -348,9 +348,10 @@ def rig(
 def bench(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the tables.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Short, for a look; figures are rough.")] = False,
+    networks: Annotated[bool, typer.Option("--networks", help="Steps of the networks, side by side.")] = False,
 ) -> None:
-    """Measure latency, CPU and memory of the real path, beside the floor, in one run."""
-    _tool("tools.bench").run(out, output, quick)
+    """Measure latency, CPU and memory of the real path, beside the floor, in one run; or the networks alone."""
+    _tool("tools.bench_networks" if networks else "tools.bench").run(out, output, quick)
 
 
 @app.command(epilog=EXIT_CODES)

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from offline.imagenet_vgg16 import load_imagenet, read_weights
+from offline.imagenet_vgg16 import load_imagenet
+from offline.weights_file import read_weights
 from streamscore.errors import ConfigError
 from streamscore.models.vgg16 import Config, build
 

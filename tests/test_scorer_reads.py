@@ -96,8 +96,8 @@ class TestLookAhead:
             (14 * STEP, "provisional", False, 0.0),
         ]
         told = feed(scorer, DATA, start=14 * STEP)
-        assert [p.stop // STEP for p in told if p.kind == "provisional" and p.valid][0] == 15
-        assert [p.stop // STEP for p in told if p.kind == "final" and p.valid][0] == 15
+        assert next(p.stop // STEP for p in told if p.kind == "provisional" and p.valid) == 15
+        assert next(p.stop // STEP for p in told if p.kind == "final" and p.valid) == 15
         waiting = [p for p in told if p.kind == "final" and not p.valid]
         assert [p.stop // STEP for p in waiting] == [13, 14]
         assert {p.reason for p in waiting} == {"after gap (lost)"}
@@ -202,9 +202,9 @@ class TestNonFinite:
 
         data = DATA.copy()
         data[4 * STEP + 3] = 99.0
-        for sizes in ([5], [len(data)]):
+        for pieces in ([5], [len(data)]):
             scorer = Scorer(toy_bundle(Fragile((0, 2))))
-            told = feed(scorer, data, sizes)
+            told = feed(scorer, data, pieces)
             bad = [(p.stop // STEP, p.kind, p.reason) for p in told if not p.valid and p.start >= 0]
             assert bad == [
                 (3, "final", "non-finite network output"),

@@ -87,15 +87,19 @@ class Report:
         Figures with targets.
     facts
         Other figures, by name.
+    name, method
+        Of the files, and what explains the tables to whoever finds them alone.
     """
 
     is_quick: bool
     distributions: dict[str, dict[str, Distribution]] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, str | float] = field(default_factory=dict)
+    name: str = "bench"
+    method: str = METHOD
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, for ``bench.json``."""
+        """Plain values, for programs."""
         return {
             "format": "streamscore-bench/1",
             "quick": self.is_quick,
@@ -109,13 +113,13 @@ class Report:
         }
 
     def as_markdown(self) -> str:
-        """Tables, for ``bench.md``."""
+        """Tables, for people."""
         found = host()
         lines = ["# streamscore bench", ""]
         lines.append(", ".join(f"{key} {value}" for key, value in found.items()) + ".")
         if self.is_quick:
             lines += ["", "Made with `--quick`: too short for tails; the figures are rough."]
-        lines += ["", METHOD, "", "| figure | measured | target | | how |", "|---|---:|---:|---|---|"]
+        lines += ["", self.method, "", "| figure | measured | target | | how |", "|---|---:|---:|---|---|"]
         lines += [f"| {' | '.join((*_cells(check), check.note))} |" for check in self.checks]
         for part, rows in self.distributions.items():
             lines += ["", f"## {part}", "", "| ms | p50 | p90 | p99 | max | n |", "|---|---:|---:|---:|---:|---:|"]
@@ -125,9 +129,9 @@ class Report:
         return "\n".join(lines) + "\n"
 
     def write(self, folder: Path) -> list[Path]:
-        """Write ``bench.md`` and ``bench.json``; return their paths."""
+        """Write tables as Markdown and JSON; return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
-        markdown, data = folder / "bench.md", folder / "bench.json"
+        markdown, data = folder / f"{self.name}.md", folder / f"{self.name}.json"
         markdown.write_text(self.as_markdown(), encoding="utf-8")
         data.write_text(json.dumps(self.as_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
         return [markdown, data]
