@@ -353,10 +353,13 @@ def _describe(inline: NetworkSection) -> Bundle:
     module = plugins.load("models", inline.model)
     example = next(iter(module.ABOUT.examples.values()))
     has_weights = hasattr(module, "provenance")
+    args = dict(inline.model_args)
+    if inline.sfreq and "sfreq" in module.Config.model_fields:
+        args.setdefault("sfreq", inline.sfreq)
     spec = Spec(
         name=inline.model if has_weights else f"untrained {inline.model}",
         model=inline.model,
-        model_args=inline.model_args,
+        model_args=args,
         preprocess=inline.preprocess,
         vocabulary=inline.vocabulary or example.vocabulary,
         sfreq=inline.sfreq or example.sfreq,
@@ -367,7 +370,7 @@ def _describe(inline: NetworkSection) -> Bundle:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(inline.seed)
         model = _build_model(spec).requires_grad_(False)
-    provenance = module.provenance(module.Config(**inline.model_args)) if has_weights else {"seed": inline.seed}
+    provenance = module.provenance(module.Config(**args)) if has_weights else {"seed": inline.seed}
     spec = spec.model_copy(update={"provenance": provenance})
     header = {"format": FORMAT, "version": FORMAT_VERSION, "spec": spec.model_dump(mode="json")}
     bundle = Bundle(spec, model, _content_hash(header, model.state_dict()), is_trained=has_weights)

@@ -27,7 +27,8 @@ def test_each_network_has_a_page_a_rig_file_a_source_and_an_example(kind: str) -
     assert about.title
     assert about.source
     assert about.examples
-    assert (ROOT / "docs" / "networks" / f"{kind}.md").is_file()
+    page = "bands" if kind.startswith("band_") else kind
+    assert (ROOT / "docs" / "networks" / f"{page}.md").is_file()
     assert (ROOT / "configs" / "networks" / f"{kind}.yaml").is_file()
 
 

@@ -109,6 +109,11 @@ class TestWrittenOut:
         assert [p.kind for p in told[-2:]] == ["final", "provisional"]
         assert all(p.valid for p in told[-2:])
 
+    def test_its_rate_is_the_networks_too(self) -> None:
+        made = open_bundle({"model": "tinysleepnet", "sfreq": 128, "model_args": {"n_filters": 4, "n_hidden": 4}})
+        assert made.spec.sfreq == 128
+        assert made.model.timing.step_samples == 30 * 128
+
     def test_labels_that_do_not_fit_are_refused(self) -> None:
         with pytest.raises(
             BundleError, match="network has 1 channels and 5 classes, but the bundle lists 1 and 3"
