@@ -7,6 +7,7 @@ the only forward.
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,6 +75,9 @@ class Runner:
         What a person should know, such as why no CUDA graph is used; for the log.
     """
 
+    #: Time after which a warm-up of a heavy network goes without its repetitions.
+    WARM_UP_S = 1.0
+
     def __init__(
         self, model: ScoringModel, n_streams: int = 1, *, device: Device = "cpu", precision: Precision = "float32"
     ) -> None:
@@ -83,7 +87,6 @@ class Runner:
         self._model = model.to(self.device)
         self._fresh = self._on_device(model.initial_state(1))
         self._state = self._on_device(model.initial_state(n_streams))
-        self._n_streams = n_streams
         self._graph: _Graph | None = None
 
     def _on_device(self, state: State) -> State:
@@ -101,11 +104,12 @@ class Runner:
         with torch.inference_mode():
             if self.device.type == "cuda" and self._graph is None:
                 self._capture(one)
+            end_s = time.perf_counter() + self.WARM_UP_S
             for n in (1, n_rows, 1):
-                for _ in range(3):
-                    self._forward(
-                        one.expand(n, *shape[1:]).contiguous(), self._on_device(self._model.initial_state(n))
-                    )
+                x, state = one.expand(n, *shape[1:]).contiguous(), self._on_device(self._model.initial_state(n))
+                for k in range(3):
+                    if k == 0 or time.perf_counter() < end_s:
+                        self._forward(x, state)
 
     def step(self, x: Tensor, streams: list[int]) -> FloatArray:
         """Advance streams by the steps in `x`.
