@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,11 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from streamscore.labels import UNKNOWN
 from streamscore.models.base import ScoringModel, State, split_state, stack_states
+from streamscore.preprocess.base import Chain
+from streamscore.scorer import Scorer
+from streamscore.types import Gap, Segment
 
 #: Steps of the streams that are tried.
 N_STEPS = 4
@@ -29,6 +35,13 @@ def run(model: ScoringModel, x: Tensor, state: State | None = None) -> tuple[Ten
     """Call `model` as the scorer does."""
     with torch.inference_mode():
         return model(x, model.initial_state(x.shape[0]) if state is None else state)
+
+
+def anonymous_bundle(model: ScoringModel) -> Any:
+    """What a scorer needs of a bundle, for any number of classes; a sample is a second."""
+    labels = tuple(f"class {k}" for k in range(model.n_classes))
+    spec = SimpleNamespace(sfreq=1.0, hop_s=None, labels=labels, channels=("x",) * model.n_channels)
+    return SimpleNamespace(spec=spec, model=model, chain=lambda: Chain((), 1.0, model.n_channels))
 
 
 class ModelContract(ABC):
@@ -298,6 +311,43 @@ class ModelContract(ABC):
                 assert not torch.allclose(after[:, cold - 1, r], whole[:, cold - 1, r], rtol=0, atol=1e-7), (
                     f"read {r} is ready before its declared warm-up"
                 )
+
+    def test_the_scorer_tells_what_one_call_says_and_starts_afresh_after_a_gap(self) -> None:
+        model = self.make()
+        timing, n_steps = model.timing, self.n_steps(model)
+        step = timing.step_samples
+        x = self.stream(model, n_steps=n_steps)
+        data = x[0].numpy() if model.frame_shape else np.ascontiguousarray(x[0].numpy().T)
+        probs = torch.softmax(run(model, x)[0][0], dim=-1).numpy()
+        scorer = Scorer(anonymous_bundle(model), revise=True)
+        n_gap = 2 * step + 1
+        # The run after the gap begins on the grid of steps, so that both runs are one and the same.
+        first = -(-(n_steps * step + n_gap) // step) * step
+        for start in (0, first):
+            told = [
+                posterior
+                for at in range(0, len(data), 1 + step // 2)
+                for posterior in scorer.push(
+                    Segment(
+                        start + at, data[at : at + 1 + step // 2], np.zeros(min(1 + step // 2, len(data) - at))
+                    )
+                )
+            ]
+            got = {(p.stop + round(p.lag_s) - start, round(p.lag_s)): p for p in told if p.kind != "provisional"}
+            got |= {(p.stop + round(p.lag_s) - start, round(p.lag_s)): p for p in told if p.kind == "provisional"}
+            for j in range(n_steps):
+                for r, read in enumerate(timing.reads):
+                    posterior = got.get(((j + 1) * step, read.lag_samples))
+                    if not self.usable(model, j, r):
+                        assert posterior is None or (not posterior.valid and posterior.state == UNKNOWN)
+                        continue
+                    assert posterior is not None
+                    assert posterior.valid
+                    assert posterior.stop - posterior.start == timing.epoch_samples
+                    np.testing.assert_allclose(posterior.probs, probs[j, r], rtol=0, atol=self.tolerance)
+            if start == 0:
+                swallowed = scorer.gap(Gap(n_steps * step, first - n_steps * step, 0.0, "samples lost"))
+                assert all(not posterior.valid for posterior in swallowed)
 
     @pytest.mark.parametrize("wrong", ["axes", "channels", "samples", "nothing"])
     def test_a_wrong_shape_is_an_error_that_names_the_axes(self, wrong: str) -> None:
