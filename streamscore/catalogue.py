@@ -199,6 +199,29 @@ def choose(pattern: str | None) -> list[tuple[str, str, About, Example]]:
 TABLE_WIDTH = 112
 
 
+def cells(entry: Entry) -> tuple[str, ...]:
+    """One network in words: name, input, classes, parameters, MACs, step, field, look-ahead, warm-up, time."""
+    shape = "×".join(map(str, entry.frame_shape)) if entry.frame_shape else f"{len(entry.channels)} ch"
+    known = (entry.name, f"{shape} {entry.sfreq:g}", str(len(entry.classes)))
+    if entry.problem:
+        return *known, "not installed", *[""] * 6
+    return (
+        *known,
+        f"{entry.n_trainable:,}",
+        _short(entry.step_macs),
+        seconds(entry.step_s),
+        "∞" if entry.receptive_field_s is None else seconds(entry.receptive_field_s),
+        seconds(entry.look_ahead_s),
+        seconds(entry.warm_up_s),
+        " ".join(f"{time.p50_ms:.3g}" for time in entry.measured) or "–",
+    )
+
+
+def markdown_row(entry: Entry) -> str:
+    """One row of a Markdown table."""
+    return f"| {' | '.join(cells(entry))} |"
+
+
 def table(entries: list[Entry]) -> Table:
     """One row a network, `TABLE_WIDTH` columns wide at most."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -207,21 +230,7 @@ def table(entries: list[Entry]) -> Table:
     for column in ("classes", "parameters", "MAC/step", "step", "field", "ahead", "warm-up", "ms/step"):
         table.add_column(column, justify="right", no_wrap=True)
     for entry in entries:
-        shape = "×".join(map(str, entry.frame_shape)) if entry.frame_shape else f"{len(entry.channels)} ch"
-        row = [entry.name, f"{shape} {entry.sfreq:g}", str(len(entry.classes))]
-        if entry.problem:
-            table.add_row(*row, "not installed")
-            continue
-        table.add_row(
-            *row,
-            f"{entry.n_trainable:,}",
-            _short(entry.step_macs),
-            seconds(entry.step_s),
-            "∞" if entry.receptive_field_s is None else seconds(entry.receptive_field_s),
-            seconds(entry.look_ahead_s),
-            seconds(entry.warm_up_s),
-            " ".join(f"{time.p50_ms:.3g}" for time in entry.measured) or "–",
-        )
+        table.add_row(*cells(entry))
     return table
 
 

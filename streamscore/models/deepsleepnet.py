@@ -194,35 +194,14 @@ class PretrainNet(nn.Module):
         return self.cnn.l2_kernels(self.l2_on)
 
 
-class SplitLstm(PeepholeLstm):
-    """Peephole LSTM in two halves: what many windows share is projected once, each then recurs over it."""
-
-    def project(self, x: Tensor) -> Tensor:
-        """Map ``(..., n_in)`` to the input side of the gates, ``(..., 4 * n_hidden)``."""
-        return x @ self.weight_x + self.bias
-
-    def recur(self, projected: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Run ``(batch, steps, 4 * n_hidden)`` from `state`; return (batch, steps, n_hidden) and the new state."""
-        cell, hidden = state
-        peep_i, peep_f, peep_o = self.peephole
-        outputs = []
-        for gates in projected.unbind(1):
-            i, j, f, o = torch.addmm(gates, hidden, self.weight_h).chunk(4, dim=1)
-            keep = torch.sigmoid(f + peep_f * cell + self.FORGET_BIAS)
-            cell = keep * cell + torch.sigmoid(i + peep_i * cell) * torch.tanh(j)
-            hidden = torch.sigmoid(o + peep_o * cell) * torch.tanh(cell)
-            outputs.append(hidden)
-        return torch.stack(outputs, dim=1), (cell, hidden)
-
-
 class Stack(nn.Module):
     """Two LSTM layers of one direction; dropout on the output of each."""
 
     def __init__(self, n_in: int, n_hidden: int, dropout: float) -> None:
         super().__init__()
         self.dropout = dropout
-        self.lower = SplitLstm(n_in, n_hidden)
-        self.upper = SplitLstm(n_hidden, n_hidden)
+        self.lower = PeepholeLstm(n_in, n_hidden)
+        self.upper = PeepholeLstm(n_hidden, n_hidden)
 
     def initial_state(self, batch_size: int) -> State:
         """Return cell and output of the lower layer, then of the upper one, each ``(batch, n_hidden)``."""

@@ -84,21 +84,26 @@ class PeepholeLstm(nn.Module):
         cell = self.bias.new_zeros(batch_size, self.n_hidden)
         return cell, torch.zeros_like(cell)
 
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Run ``x`` (batch, steps, n_in) from `state`; return (batch, steps, n_hidden) and the new state."""
+    def project(self, x: Tensor) -> Tensor:
+        """Map ``(..., n_in)`` to the input side of the gates, ``(..., 4 * n_hidden)``; it needs no state."""
+        return x @ self.weight_x + self.bias
+
+    def recur(self, projected: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Run over what :meth:`project` gave, ``(batch, steps, 4 * n_hidden)``; return as :meth:`forward`."""
         cell, hidden = state
         peep_i, peep_f, peep_o = self.peephole
-        # The input side needs no state: one product for all steps.
-        projected = x @ self.weight_x + self.bias
         outputs = []
-        for step in range(x.shape[1]):
-            gates = projected[:, step] + hidden @ self.weight_h
-            i, j, f, o = gates.chunk(4, dim=1)
+        for gates in projected.unbind(1):
+            i, j, f, o = torch.addmm(gates, hidden, self.weight_h).chunk(4, dim=1)
             keep = torch.sigmoid(f + peep_f * cell + self.FORGET_BIAS)
             cell = keep * cell + torch.sigmoid(i + peep_i * cell) * torch.tanh(j)
             hidden = torch.sigmoid(o + peep_o * cell) * torch.tanh(cell)
             outputs.append(hidden)
         return torch.stack(outputs, dim=1), (cell, hidden)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Run ``x`` (batch, steps, n_in) from `state`; return (batch, steps, n_hidden) and the new state."""
+        return self.recur(self.project(x), state)
 
 
 def slide(past: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
