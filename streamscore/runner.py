@@ -92,10 +92,12 @@ class Runner:
     def _on_device(self, state: State) -> State:
         return tuple(part.to(self.device) for part in state)
 
-    def reset(self) -> None:
-        """Start all streams afresh."""
-        for part, fresh in zip(self._state, self._fresh, strict=True):
-            part.copy_(fresh.expand_as(part))
+    def after_gap(self, stream: int, n_missing_steps: int) -> None:
+        """Leave of a stream's state what outlasts a gap of so many steps."""
+        where = slice(stream, stream + 1)
+        with torch.inference_mode():
+            left = self._model.state_after_gap(tuple(part[where] for part in self._state), n_missing_steps)
+            self._store(where, left)
 
     def warm_up(self, n_rows: int = 1) -> None:
         """Run on zeros, alone and as `n_rows`, so that the first output is not the slowest; no state changes."""

@@ -99,40 +99,59 @@ class ReadPlan:
         self._finals = timing.final_reads
         self._lag_steps = [read.lag_samples // timing.step_samples for read in timing.reads]
         # Steps after which nothing changes any more; what is told is then looked up.
-        longest = max(read.warm_up_samples for read in timing.reads)
+        longest = max(max(read.warm_up_samples, read.settle_samples or 0) for read in timing.reads)
         self._settled = -(-longest // timing.step_samples)
-        self._always = tuple(self._open(self._settled))
+        self._always = tuple(self._open(self._settled, self._settled))
         has_provisional = bool(timing.chunk_steps) or not self._finals[0]
         self.kinds: tuple[PosteriorKind, ...] = ("provisional", "final") if has_provisional else ("final",)
 
-    def entries(self, n_steps: int) -> tuple[Entry, ...]:
-        """What to tell after `n_steps` uninterrupted steps, oldest interval first; 0 for no output at all."""
+    def entries(self, n_steps: int, n_since_gap: int) -> tuple[Entry, ...]:
+        """What to tell after so many steps, ever and since the last gap, oldest interval first; 0 for none."""
         if self._timing.chunk_steps:
-            return tuple(self._chunked(n_steps))
-        return self._always if n_steps >= self._settled else tuple(self._open(n_steps))
+            return tuple(self._chunked(n_steps, n_since_gap))
+        return self._always if n_since_gap >= self._settled else tuple(self._open(n_steps, n_since_gap))
 
-    def _is_warm(self, read: int, n_steps: int) -> bool:
-        return n_steps * self._timing.step_samples >= self._timing.reads[read].warm_up_samples
+    def _is_usable(self, read: int, n_steps: int, n_since_gap: int) -> bool:
+        step = self._timing.step_samples
+        return self._timing.reads[read].is_usable(n_steps * step, n_since_gap * step)
 
-    def _open(self, n_steps: int) -> list[Entry]:
+    def _open(self, n_steps: int, n_since_gap: int) -> list[Entry]:
         entries = []
         for read in reversed(range(len(self._finals))):
             kind: PosteriorKind = "final" if self._finals[read] else "revised" if read else "provisional"
             if kind != "revised" or self._revise:
-                entries.append(Entry(read, kind, self._is_warm(read, n_steps)))
+                entries.append(Entry(read, kind, self._is_usable(read, n_steps, n_since_gap)))
         return entries
 
-    def _chunked(self, n_steps: int) -> list[Entry]:
+    def _chunked(self, n_steps: int, n_since_gap: int) -> list[Entry]:
         chunk = self._timing.chunk_steps
+        at = (n_steps, n_since_gap)
         entries: list[Entry] = []
-        if n_steps:
-            closes = n_steps % chunk == 0
-            inside = [k for k, lag in enumerate(self._lag_steps) if lag <= (n_steps - 1) % chunk]
+        if n_since_gap:
+            closes = n_since_gap % chunk == 0
+            inside = [k for k, lag in enumerate(self._lag_steps) if lag <= (n_since_gap - 1) % chunk]
             if closes:
-                entries = [Entry(k, "final", self._is_warm(k, n_steps)) for k in reversed(inside)]
+                entries = [Entry(k, "final", self._is_usable(k, *at)) for k in reversed(inside)]
             elif self._revise:
-                entries = [Entry(k, "revised", self._is_warm(k, n_steps)) for k in reversed(inside) if k]
-        return [*entries, Entry(0, "provisional", n_steps > 0 and self._is_warm(0, n_steps))]
+                entries = [Entry(k, "revised", self._is_usable(k, *at)) for k in reversed(inside) if k]
+        return [*entries, Entry(0, "provisional", n_since_gap > 0 and self._is_usable(0, *at))]
+
+
+class Phase:
+    """Steps that one interleaved stream has taken."""
+
+    def __init__(self) -> None:
+        self.begin_afresh()
+
+    def begin_afresh(self) -> None:
+        """Nothing was seen."""
+        self.n_steps = self.n_since_gap = self.last_tick = 0
+
+    def advance(self, tick: int) -> None:
+        """Another step, which ended at `tick`."""
+        self.n_steps += 1
+        self.n_since_gap += 1
+        self.last_tick = tick
 
 
 class Unscored:
@@ -224,7 +243,7 @@ class Scorer:
         # Each tick advances one phase by a step; an output is due at every tick or at every so many.
         self._tick = min(self.hop_samples, step)
         self._n_phases = step // self._tick
-        self._n_steps = [0] * self._n_phases
+        self._phases = [Phase() for _ in range(self._n_phases)]
         self.runner = Runner(bundle.model, self._n_phases, device=device, precision=precision)
         sample_shape = bundle.model.frame_shape or (bundle.model.n_channels,)
         n_values = int(np.prod(sample_shape))
@@ -280,8 +299,8 @@ class Scorer:
         """Start afresh after `gap`; return an invalid ``UNKNOWN`` for each output that it swallowed."""
         self._release()  # no output is due in it, but amplitudes are learnt from it
         self._chain.reset()
-        self.runner.reset()
-        self._n_steps = [0] * self._n_phases
+        for phase in self._phases:
+            phase.n_since_gap = 0
         stop = gap.start + gap.n_samples
         if gap.start < self._warm_from:
             self._warm_from += gap.n_samples  # nothing was learnt from samples that are missing
@@ -296,7 +315,7 @@ class Scorer:
         return [
             self._unknown(k, gap.t_s + (k - gap.start) / self._sfreq, entry, reason)
             for k in boundaries
-            for entry in self._plan.entries(0)
+            for entry in self._plan.entries(0, 0)
         ]
 
     def warm_up(self) -> None:
@@ -329,7 +348,7 @@ class Scorer:
         n_early = sum(tick - self._timing.step_samples < first_valid for tick in ticks)
         for tick in ticks[:n_early]:
             if tick % self.hop_samples == 0:
-                posteriors.extend(self._tell(tick, 0, None, self._reason))
+                posteriors.extend(self._tell(tick, None, None, self._reason))
         ready = ticks[n_early:]
         for at in range(0, len(ready), self._max_ticks):
             posteriors.extend(self._advance(ready[at : at + self._max_ticks]))
@@ -338,38 +357,44 @@ class Scorer:
     def _advance(self, ticks: range) -> list[Posterior]:
         """Run consecutive ticks in one call: steps of the only phase, or one step each of several phases."""
         step = self._timing.step_samples
-        phases = [(tick // self._tick) % self._n_phases for tick in ticks]
+        numbers = [(tick // self._tick) % self._n_phases for tick in ticks]
         if self._n_phases == 1 or len(ticks) == 1:
             window = self._ring.window(ticks[0] - step, ticks[-1])
             x = torch.from_numpy(window if self._is_movie else window.T)[None]
-            phases = phases[:1]
+            numbers = numbers[:1]
         else:
             for row, tick in enumerate(ticks):
                 window = self._ring.window(tick - step, tick)
                 self._rows[row] = window if self._is_movie else window.T
             x = torch.from_numpy(self._rows[: len(ticks)])
-        probs = self.runner.step(x, phases).reshape(len(ticks), -1, len(self.labels))
+        for number, tick in zip(numbers, ticks, strict=False):
+            phase = self._phases[number]
+            if phase.n_since_gap == 0 and phase.n_steps:
+                self.runner.after_gap(number, (tick - phase.last_tick) // step - 1)
+        probs = self.runner.step(x, numbers).reshape(len(ticks), -1, len(self.labels))
         posteriors: list[Posterior] = []
         for k, tick in enumerate(ticks):
-            phase = phases[k] if len(phases) > 1 else phases[0]
+            phase = self._phases[numbers[k] if len(numbers) > 1 else numbers[0]]
             is_finite = bool(np.isfinite(probs[k]).all())
-            # A stream whose network broke begins afresh, and has to warm up again.
-            n_steps = self._n_steps[phase] = self._n_steps[phase] + 1 if is_finite else 0
-            if not is_finite:
+            if is_finite:
+                phase.advance(tick)
+            else:
                 self.n_nonfinite_outputs += 1
+                phase.begin_afresh()
             if tick % self.hop_samples == 0:
                 reason = self._reason if is_finite else "non-finite network output"
-                posteriors.extend(self._tell(tick, n_steps, probs[k], reason))
+                posteriors.extend(self._tell(tick, phase, probs[k], reason))
         return posteriors
 
-    def _tell(self, tick: int, n_steps: int, probs: FloatArray | None, reason: str) -> list[Posterior]:
-        """Posteriors of the output at `tick`, after `n_steps` steps of its phase; `reason` if there are none."""
+    def _tell(self, tick: int, phase: Phase | None, probs: FloatArray | None, reason: str) -> list[Posterior]:
+        """Posteriors of the output at `tick` after the steps of `phase`; `reason` where there are none."""
         t_s = self._ring.stamp_s(tick - 1) + 1.0 / self._sfreq
+        entries = self._plan.entries(phase.n_steps, phase.n_since_gap) if phase else self._plan.entries(0, 0)
         return [
             self._posterior(tick, t_s, entry, probs[entry.read])
             if entry.usable and probs is not None
             else self._unknown(tick, t_s, entry, reason)
-            for entry in self._plan.entries(n_steps)
+            for entry in entries
         ]
 
     def _posterior(self, tick: int, t_s: float, entry: Entry, probs: FloatArray) -> Posterior:

@@ -40,6 +40,17 @@ def test_the_arguments_of_an_example_fit_its_network(name: str) -> None:
     assert getattr(config, "sfreq", example.sfreq) == example.sfreq
 
 
+def test_the_page_of_networks_lists_them_all_with_their_parameters() -> None:
+    text = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    listed = {row[0]: row[3] for row in rows if len(row) == 10}
+    assert set(EXAMPLES) == set(listed) - {"network"}
+    for name in ("tinysleepnet", "deepsleepnet-causal", "seqsleepnet"):
+        kind, example = EXAMPLES[name]
+        module = plugins.load("models", kind)
+        assert listed[name] == f"{module.build(module.Config(**example.args)).n_trainable():,}"
+
+
 def test_names_do_not_repeat() -> None:
     names = [name for _, name, _, _ in examples()]
     assert len(names) == len(set(names))

@@ -122,7 +122,7 @@ def test_a_wrong_value_names_file_line_key_and_what_it_got(old: str, new: str, t
         (
             "kind: lsl\n",
             "kind: lls\n",
-            "rig.yaml:2: source: unknown sources kind 'lls'; choose one of file, lsl, synthetic",
+            "rig.yaml:2: source: unknown sources kind 'lls'; choose one of file, lsl, noise, synthetic",
         ),
         ("kind: dwell", "kind: dwel", "rig.yaml:13: policy: unknown policies kind 'dwel'; choose one of dwell"),
         (

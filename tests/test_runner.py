@@ -24,12 +24,15 @@ def test_rows_are_streams_with_states_of_their_own() -> None:
     np.testing.assert_allclose(fresh, first[:1], atol=1e-6)
 
 
-def test_reset_makes_all_streams_fresh() -> None:
+def test_a_gap_makes_its_stream_fresh_and_no_other() -> None:
     runner = Runner(untrained(), 2)
     first = runner.step(X[:2, :, :EPOCH], [0, 1])
-    assert not np.array_equal(runner.step(X[:2, :, :EPOCH], [0, 1]), first)
-    runner.reset()
-    np.testing.assert_array_equal(runner.step(X[:2, :, :EPOCH], [0, 1]), first)
+    second = runner.step(X[:2, :, :EPOCH], [0, 1])
+    assert not np.array_equal(second, first)
+    runner.after_gap(1, 3)
+    third = runner.step(X[:2, :, :EPOCH], [0, 1])
+    np.testing.assert_array_equal(third[1], first[1])
+    assert not np.array_equal(third[0], first[0])
 
 
 def test_warming_up_changes_no_state() -> None:

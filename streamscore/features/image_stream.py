@@ -141,6 +141,11 @@ class ImageStream(nn.Module):
         self.register_buffer("table", table, persistent=is_fitted)
         self.register_buffer("colours", jet_colours(), persistent=False)
 
+    @property
+    def counts_on(self) -> bool:
+        """Whether the table follows all that was seen, for ever."""
+        return self.fits and self.fit_columns is None
+
     def initial_state(self, batch_size: int) -> tuple[Tensor, ...]:
         """Return the state of streams that have seen nothing.
 

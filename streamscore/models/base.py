@@ -36,11 +36,20 @@ class Read:
     lag_samples
         The described interval ends this long before the end of the step; whole steps or whole epochs.
     warm_up_samples
-        Samples of uninterrupted input, up to the end of the step, that it takes before this read may be used.
+        Samples of input, up to the end of the step, that it takes before this read may be used.
+    settle_samples
+        The same after a gap, for a network that keeps something over it (:meth:`ScoringModel.state_after_gap`);
+        by default all of the warm-up.
     """
 
     lag_samples: int
     warm_up_samples: int
+    settle_samples: int | None = None
+
+    def is_usable(self, n_seen: int, n_since_gap: int) -> bool:
+        """Whether enough samples were seen, ever and since the last gap."""
+        settle = self.warm_up_samples if self.settle_samples is None else self.settle_samples
+        return n_seen >= self.warm_up_samples and n_since_gap >= settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +199,21 @@ class ScoringModel(nn.Module, ABC):
         state
             To be passed to the next call.
         """
+
+    def state_after_gap(self, state: State, n_missing_steps: int) -> State:
+        """What is left of `state` when samples were lost; by default that of streams that have seen nothing.
+
+        What describes the recording (its scale, how long it has gone on) may be kept, what describes the moment
+        must not.
+
+        Parameters
+        ----------
+        state
+            Before the gap. It is not modified.
+        n_missing_steps
+            Steps of the stream that were lost, in whole or in part.
+        """
+        return self.initial_state(state[0].shape[0])
 
     @property
     def time_axis(self) -> int:

@@ -27,9 +27,9 @@ ABOUT = About(
         "Sleep-EDF-39, 20-fold by subject, Fpz-Cz, 100 Hz: accuracy 0.820, macro-F1 0.769",
     ),
     examples={
-        "deepsleepnet": Example({}, "AASM5", 100.0, ("EEG",)),
-        "deepsleepnet-256hz": Example({"sfreq": 256.0}, "AASM5", 256.0, ("EEG",)),
-        "deepsleepnet-causal": Example({"variant": "causal"}, "AASM5", 100.0, ("EEG",)),
+        "deepsleepnet": Example({}, "AASM5", 100.0, ("EEG",), "uV"),
+        "deepsleepnet-256hz": Example({"sfreq": 256.0}, "AASM5", 256.0, ("EEG",), "uV"),
+        "deepsleepnet-causal": Example({"variant": "causal"}, "AASM5", 100.0, ("EEG",), "uV"),
         "deepsleepnet-lookahead": Example(
             {"variant": "lookahead", "look_ahead_s": 60.0}, "AASM5", 100.0, ("EEG",)
         ),

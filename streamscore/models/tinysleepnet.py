@@ -23,7 +23,7 @@ ABOUT = About(
         "Sleep-EDF-39, 20-fold by subject, Fpz-Cz: accuracy 0.854, macro-F1 0.805",
         "Sleep-EDF-153, by subject, Fpz-Cz: accuracy 0.831, macro-F1 0.781",
     ),
-    examples={"tinysleepnet": Example({}, "AASM5", 100.0, ("EEG",))},
+    examples={"tinysleepnet": Example({}, "AASM5", 100.0, ("EEG",), "uV")},
 )
 
 

@@ -274,6 +274,13 @@ class Vgg16(ScoringModel):
         cell = torch.zeros(shape, device=state[0].device)
         return *state, cell, torch.zeros_like(cell)
 
+    def state_after_gap(self, state: State, n_missing_steps: int) -> State:
+        """Keep the running counts: they describe the recording's power, not the moment."""
+        fresh = self.initial_state(len(state[0]))
+        if not self.images.counts_on:
+            return fresh
+        return *fresh[:3], state[3].clone(), *fresh[4:]
+
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         n_steps = self.check_input(x)
         # Levels have no gradient.

@@ -83,14 +83,15 @@ class ModelContract(ABC):
         difference = (run(model, self.touch(model, x, sample))[0] - run(model, x)[0]).abs().amax(dim=(0, 3))
         return {(j, r) for j, r in torch.nonzero(difference > 0).tolist() if self.usable(model, j, r)}
 
-    def usable(self, model: ScoringModel, step: int, read: int) -> bool:
-        """Whether a read may be used at this step of a stream without interruption."""
+    def usable(self, model: ScoringModel, step: int, read: int, n_before_gap: int = 0) -> bool:
+        """Whether a read may be used at this step since the last gap, before which so many steps were taken."""
         timing = model.timing
-        n_seen = (step + 1) * timing.step_samples
+        n_since_gap = (step + 1) * timing.step_samples
         lag = timing.reads[read].lag_samples
         if timing.chunk_steps and lag // timing.step_samples > step % timing.chunk_steps:
             return False
-        return n_seen >= timing.reads[read].warm_up_samples
+        n_seen = n_since_gap + n_before_gap * timing.step_samples
+        return timing.reads[read].is_usable(n_seen, n_since_gap)
 
     def n_steps(self, model: ScoringModel) -> int:
         """Steps after which every read can be used and the oldest sample can be forgotten, and one more."""
@@ -318,12 +319,15 @@ class ModelContract(ABC):
         step = timing.step_samples
         x = self.stream(model, n_steps=n_steps)
         data = x[0].numpy() if model.frame_shape else np.ascontiguousarray(x[0].numpy().T)
-        probs = torch.softmax(run(model, x)[0][0], dim=-1).numpy()
         scorer = Scorer(anonymous_bundle(model), revise=True)
         n_gap = 2 * step + 1
         # The run after the gap begins on the grid of steps, so that both runs are one and the same.
         first = -(-(n_steps * step + n_gap) // step) * step
-        for start in (0, first):
+        logits, state = run(model, x)
+        logits_after, _ = run(model, x, model.state_after_gap(state, first // step - n_steps))
+        assert all(a.shape == b.shape for a, b in zip(state, model.state_after_gap(state, 3), strict=True))
+        for start, expected in ((0, logits), (first, logits_after)):
+            probs = torch.softmax(expected[0], dim=-1).numpy()
             told = [
                 posterior
                 for at in range(0, len(data), 1 + step // 2)
@@ -338,7 +342,7 @@ class ModelContract(ABC):
             for j in range(n_steps):
                 for r, read in enumerate(timing.reads):
                     posterior = got.get(((j + 1) * step, read.lag_samples))
-                    if not self.usable(model, j, r):
+                    if not self.usable(model, j, r, n_before_gap=n_steps if start else 0):
                         assert posterior is None or (not posterior.valid and posterior.state == UNKNOWN)
                         continue
                     assert posterior is not None

@@ -470,3 +470,16 @@ def test_the_column_step_follows_the_context() -> None:
     assert steps == [13, 67, 67]
     assert Config(column_step_s=0.5).column_step_samples == 50
     assert Config(sfreq=200.0).column_step_samples == 134
+
+
+@pytest.mark.parametrize(("equalisation", "is_kept"), [("running", True), ("calibration", False)])
+def test_a_gap_keeps_running_counts_and_nothing_else(equalisation: str, is_kept: bool) -> None:
+    contract = TestCausal()
+    more = {} if is_kept else {"calibration_s": 16.0}
+    contract.args = {**TestCausal.args, "equalisation": equalisation, **more}  # type: ignore[misc]
+    model = contract.make()
+    _, state = run(model, contract.stream(model))
+    assert state[3].sum() > 0
+    left, fresh = model.state_after_gap(state, 2), model.initial_state(1)
+    assert torch.equal(left[3], state[3] if is_kept else fresh[3])
+    assert all(torch.equal(a, b) for a, b in zip(left[:3], fresh[:3], strict=True))
