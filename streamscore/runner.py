@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from streamscore.errors import ConfigError
 from streamscore.models.base import ScoringModel, State
@@ -85,6 +86,8 @@ class Runner:
         self.precision: Precision = precision
         self.notes: list[str] = []
         self._model = model.to(self.device)
+        if precision != "float32":
+            _keep_recurrence_in_float32(model)
         self._fresh = self._on_device(model.initial_state(1))
         self._state = self._on_device(model.initial_state(n_streams))
         self._graph: _Graph | None = None
@@ -191,6 +194,24 @@ class Runner:
                 reduced = torch.softmax(self._model(x, state)[0].float(), dim=-1)
         same = (exact.argmax(-1) == reduced.argmax(-1)).float().mean()
         return Agreement(float((exact - reduced).abs().max()), float(same))
+
+
+def _keep_recurrence_in_float32(model: nn.Module) -> None:
+    """Leave torch's recurrent layers out of autocast.
+
+    They cost little beside what they are fed with, lose most by rounding, and many CPUs have no kernel for them.
+    """
+
+    def in_float32(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def run(x: Tensor, state: Any = None) -> Any:
+            with torch.autocast(x.device.type, enabled=False):
+                return forward(x.float(), state)
+
+        return run
+
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase):
+            module.forward = in_float32(type(module).forward.__get__(module))
 
 
 class _Graph:

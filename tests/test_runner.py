@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from streamscore.errors import ConfigError
+from streamscore.models import cnn_bilstm
 from streamscore.runner import Runner, choose_device
 from tests.bundles import EPOCH, untrained
 from tests.toys import STEP, Toy
@@ -82,6 +83,19 @@ def test_bfloat16_is_near_float32_and_says_how_near() -> None:
     assert probs.dtype == np.float32
     np.testing.assert_allclose(probs, Runner(model, 1).step(X[:1], [0]), atol=0.1)
     assert Runner(model, 1).agreement().largest_difference == 0.0
+
+
+def test_recurrent_layers_of_torch_run_in_bfloat16_too() -> None:
+    config = cnn_bilstm.Config(variant="causal", n_filters=4, n_hidden=4, frame_shape=(16, 16), attention_frames=3)
+    torch.manual_seed(0)
+    model = cnn_bilstm.build(config)
+    movie = torch.randn(1, 5, 16, 16, generator=torch.Generator().manual_seed(0))
+    exact = Runner(model).step(movie, [0])
+    reduced = Runner(model, precision="bfloat16")
+    got = reduced.step(movie, [0])
+    assert 0 < np.abs(got - exact).max() < 0.05
+    assert reduced.agreement(8).largest_difference < 0.05
+    np.testing.assert_array_equal(Runner(model).step(movie, [0]), exact)  # a later float32 runner is not affected
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -37,7 +37,7 @@ says why. bfloat16 tells at the start how far it is from float32. No GPU was at 
 is written and tested only as far as a machine without one allows.
 
 Trained weights: the bundles that ship (`streamscore bundles`), YASA's own classifiers (`bundle: yasa`), and published
-ones that convert (`python -m offline.convert_roi_rnn`, `python -m offline.convert_mvg_cnn`). To start a training from
+ones that convert (`python -m offline.convert_roi_rnn`, `offline.convert_mvg_cnn`). To start a training from
 ImageNet: `offline/imagenet_vgg16.py`, `offline/imagenet_efficientnet.py`.
 """
 

@@ -243,10 +243,6 @@ def test_initial_weights_are_those_of_keras() -> None:
             {"variant": "lookahead", "direction": "bi", "look_ahead_s": 1.0},
             "look_ahead_s 1 is longer than max_look_ahead_s 0.5; choose a smaller look_ahead_s or a bundle",
         ),
-        (
-            {"variant": "lookahead", "direction": "bi", "look_ahead_s": 0.05},
-            "not a whole number of frames at 30 Hz",
-        ),
         ({"variant": "causal", "half_window_frames": 3}, "half_window_frames would be ignored"),
         ({"cell": "simple", "recurrent_activation": "sigmoid"}, "recurrent_activation would be ignored"),
         ({"max_look_ahead_s": 1.0}, "max_look_ahead_s would be ignored"),
@@ -255,3 +251,8 @@ def test_initial_weights_are_those_of_keras() -> None:
 def test_wrong_arguments_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Config(**wrong)
+
+
+@pytest.mark.parametrize(("look_ahead_s", "n_frames"), [(0.5, 15), (0.05, 1), (0.1, 3), (0.0333, 1), (0.0, 0)])
+def test_the_whole_frames_of_a_look_ahead_are_taken(look_ahead_s: float, n_frames: int) -> None:
+    assert Config(variant="lookahead", direction="bi", look_ahead_s=look_ahead_s).look_ahead_frames == n_frames
