@@ -20,10 +20,11 @@ THREADS = 2
 INTRO = """\
 # Networks
 
-`streamscore models` lists them on your machine (`--json` for programs, a name for one of them). Each has a page, and
-a rig file in `configs/networks/` with random weights, for timing and plumbing in monitor mode. Parameters are
-trainable ones; *field* is what an output can depend on (∞: a carried state); *ahead* is the lag of final outputs;
-*warm-up* is the input before the first final output. MACs are multiply-accumulates of one step.
+`streamscore models` lists them on your machine (`--json` for programs, a name for one of them). Each has a
+page, and a rig file in `configs/networks/` with random weights, for timing and plumbing in monitor mode.
+Parameters are trainable ones; *field* is what an output can depend on (∞: a carried state); *ahead* is the lag
+of final outputs; *warm-up* is the input before the first final output. MACs are multiply-accumulates of one
+step.
 
 * **published**: the paper's window, exactly.
 * **causal**: state carried, no look-ahead; has to be trained as such.
@@ -31,14 +32,14 @@ trainable ones; *field* is what an output can depend on (∞: a carried state); 
   provisionally at lag 0 and finally at the full lag.
 * **sliding**: the paper's window moved by one epoch, read at any of its positions (`lags_epochs`).
 
-**Device and precision** are keys of the rig file: `device: cpu|cuda|auto`, `precision: float32|bfloat16`. On a GPU one
-step is captured as a CUDA graph with static buffers and pinned staging; if that fails, it runs eagerly and a notice
-says why. bfloat16 tells at the start how far it is from float32. No GPU was at hand when this was written: that path
-is written and tested only as far as a machine without one allows.
+**Device and precision** are keys of the rig file: `device: cpu|cuda|auto`, `precision: float32|bfloat16`. On a
+GPU one step is captured as a CUDA graph with static buffers and pinned staging; if that fails, it runs eagerly
+and a notice says why. bfloat16 tells at the start how far it is from float32. No GPU was at hand when this was
+written: that path is written and tested only as far as a machine without one allows.
 
-Trained weights: the bundles that ship (`streamscore bundles`), YASA's own classifiers (`bundle: yasa`), and published
-ones that convert (`python -m offline.convert_roi_rnn`, `offline.convert_mvg_cnn`). To start a training from
-ImageNet: `offline/imagenet_vgg16.py`, `offline/imagenet_efficientnet.py`.
+Trained weights: the bundles that ship (`streamscore bundles`), YASA's own classifiers (`bundle: yasa`), and
+published ones that convert (`python -m offline.convert_roi_rnn`, `offline.convert_mvg_cnn`). To start a
+training from ImageNet: `offline/imagenet_vgg16.py`, `offline/imagenet_efficientnet.py`.
 """
 
 
