@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from streamscore import plugins
@@ -136,6 +137,22 @@ class TestCommand:
 def test_the_rig_files_of_networks_are_valid(path: Path) -> None:
     config = load_rig_file(path)
     assert isinstance(config.bundle, dict | str)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_what_a_rig_file_says_of_its_look_ahead_is_true(path: Path) -> None:
+    config = load_rig_file(path)
+    assert isinstance(config.bundle, dict)
+    module = plugins.load("models", config.bundle["model"])
+    if hasattr(module, "provenance"):
+        return  # its classifiers are an extra
+    with torch.device("meta"):
+        timing = module.build(module.Config(**config.bundle.get("model_args", {}))).timing
+    head = "\n".join(line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
+    if any(words in head for words in ("without look-ahead", "no look-ahead", "causal")):
+        assert timing.look_ahead_samples == 0
+    if "lag 0" in head:
+        assert timing.reads[0].lag_samples == 0
 
 
 LIGHT = {"tinysleepnet", "deepsleepnet", "roi_rnn", "seqsleepnet", "mvg_cnn"}

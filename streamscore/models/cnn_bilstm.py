@@ -14,7 +14,7 @@ outputs of the LSTMs.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from streamscore.models.base import About, Example, Read, ScoringModel, State, Timing
-from streamscore.models.layers import backward_over, slide
+from streamscore.models.layers import backward_over, keras_start, slide
 
 #: Slope of Keras' ``LeakyReLU`` (MODELS.md 0.4).
 LEAK = 0.3
@@ -134,6 +134,13 @@ class Config(BaseModel):
                 f"look_ahead_s {self.look_ahead_s:g} and max_look_ahead_s {self.max_look_ahead_s:g} belong to "
                 f"variant 'lookahead'; for variant {self.variant!r} leave them 0"
             )
+        if (
+            self.variant == "published"
+            and self.attention_frames != type(self).model_fields["attention_frames"].default
+        ):
+            raise ValueError(
+                "attention_frames belongs to the streaming variants and would be ignored; leave it out"
+            )
         if self.look_ahead_s > self.max_look_ahead_s:
             raise ValueError(
                 f"look_ahead_s {self.look_ahead_s:g} is more than max_look_ahead_s {self.max_look_ahead_s:g}; "
@@ -163,8 +170,7 @@ class FrameCnn(nn.Module):
         convs: list[nn.Conv2d] = [FirstConv(1, n_filters, 3)]
         convs += [nn.Conv2d(n_filters, n_filters, 3, padding=1) for _ in range(2 * n_blocks - 1)]
         for conv in convs:
-            nn.init.xavier_uniform_(conv.weight)
-            nn.init.zeros_(cast(Tensor, conv.bias))
+            keras_start(conv)
             # With the filters of a pixel together a CPU convolves a tenth quicker.
             conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
         self.convs = nn.ModuleList(convs)
@@ -192,12 +198,10 @@ class QueryAttention(nn.Module):
         super().__init__()
         self.n_values = n_values
         self.n_entry = 2 * n_values
-        self.of_query = nn.Linear(n_values, n_values, bias=False)
-        self.of_value = nn.Linear(n_values, n_values, bias=False)
+        self.of_query = keras_start(nn.Linear(n_values, n_values, bias=False))
+        self.of_value = keras_start(nn.Linear(n_values, n_values, bias=False))
         bound = (3.0 / n_values) ** 0.5
         self.scale = nn.Parameter(torch.empty(n_values).uniform_(-bound, bound))
-        nn.init.xavier_uniform_(self.of_query.weight)
-        nn.init.xavier_uniform_(self.of_value.weight)
 
     def entries(self, values: Tensor) -> Tensor:
         """Map values ``(..., n_values)`` to entries ``(..., n_entry)``."""
@@ -217,9 +221,7 @@ class QueryFreeAttention(nn.Module):
         super().__init__()
         self.n_values = n_values
         self.n_entry = n_values + 1
-        self.of_value = nn.Linear(n_values, 1)
-        nn.init.xavier_uniform_(self.of_value.weight)
-        nn.init.zeros_(self.of_value.bias)
+        self.of_value = keras_start(nn.Linear(n_values, 1))
 
     def entries(self, values: Tensor) -> Tensor:
         """Map values ``(..., n_values)`` to entries ``(..., n_entry)``."""
@@ -271,9 +273,7 @@ class CnnBilstm(ScoringModel):
             self.backward_lstm = keras_lstm(config.n_filters, config.n_hidden)
             n_values *= 2
         self.attention = QueryAttention(n_values) if config.attention == "code" else QueryFreeAttention(n_values)
-        self.head = nn.Linear(n_values, config.n_classes)
-        nn.init.xavier_uniform_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = keras_start(nn.Linear(n_values, config.n_classes))
 
     def features(self, movie: Tensor) -> Tensor:
         """Map a movie ``(batch, frames, height, width)`` to the features of its frames."""

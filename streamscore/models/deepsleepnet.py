@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from streamscore.models.base import About, Example, Read, ScoringModel, State, Timing
-from streamscore.models.layers import PeepholeLstm, SameConv1d, backward_over, same_max_pool, slide
+from streamscore.models.layers import PeepholeLstm, SameConv1d, backward_over, same_length, same_max_pool, slide
 
 ABOUT = About(
     title="DeepSleepNet",
@@ -31,7 +31,7 @@ ABOUT = About(
         "deepsleepnet-256hz": Example({"sfreq": 256.0}, "AASM5", 256.0, ("EEG",), "uV"),
         "deepsleepnet-causal": Example({"variant": "causal"}, "AASM5", 100.0, ("EEG",), "uV"),
         "deepsleepnet-lookahead": Example(
-            {"variant": "lookahead", "look_ahead_s": 60.0}, "AASM5", 100.0, ("EEG",)
+            {"variant": "lookahead", "look_ahead_s": 60.0}, "AASM5", 100.0, ("EEG",), "uV"
         ),
     },
 )
@@ -99,6 +99,10 @@ class Config(BaseModel):
             raise ValueError(
                 f"carry_backward belongs to the published variant; the {self.variant} one has no chunks"
             )
+        belongs = {"chunk_epochs": "published", "max_look_ahead_s": "lookahead"}
+        for name, variant in belongs.items():
+            if self.variant != variant and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} belongs to variant {variant!r} and would be ignored; leave it out")
         if self.variant == "lookahead" and self.look_ahead_s > self.max_look_ahead_s:
             raise ValueError(
                 f"look_ahead_s {self.look_ahead_s:g} is beyond max_look_ahead_s {self.max_look_ahead_s:g}; "
@@ -140,10 +144,7 @@ class Branch(nn.Module):
             ConvBlock(n_later, n_later, later_kernel),
             ConvBlock(n_later, n_later, later_kernel),
         )
-        n_columns = round(config.epoch_s * config.sfreq)
-        for divisor in (stride, *pools):
-            n_columns = -(-n_columns // divisor)
-        self.n_features = n_columns * n_later
+        self.n_features = same_length(round(config.epoch_s * config.sfreq), stride, *pools) * n_later
 
     def forward(self, epochs: Tensor) -> Tensor:
         x = F.dropout(same_max_pool(self.first(epochs), self.pools[0]), self.dropout, self.training)

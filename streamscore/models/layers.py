@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+#: Cell and output of an LSTM layer, each ``(batch, n_hidden)``.
+Cell = tuple[Tensor, Tensor]
 
 
 def same_padding(n: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -21,6 +26,29 @@ def same_padding(n: int, kernel: int, stride: int) -> tuple[int, int]:
     n_out = math.ceil(n / stride)
     total = max((n_out - 1) * stride + kernel - n, 0)
     return total // 2, total - total // 2
+
+
+def same_length(n: int, *strides: int) -> int:
+    """Length that is left of `n` samples after "SAME" layers with these strides, one after the other."""
+    for stride in strides:
+        n = math.ceil(n / stride)
+    return n
+
+
+Layer = TypeVar("Layer", bound=nn.Conv1d | nn.Conv2d | nn.Linear)
+
+
+def keras_start(layer: Layer) -> Layer:
+    """Give a layer the initial weights of Keras and TensorFlow, and return it: Glorot, and biases of 0."""
+    nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def keras_norm(n_features: int) -> nn.BatchNorm1d:
+    """Keras' batch normalisation: momentum 0.99, which is PyTorch's 0.01, and eps 1e-3 (MODELS.md 0.2)."""
+    return nn.BatchNorm1d(n_features, eps=1e-3, momentum=0.01)
 
 
 class SameConv1d(nn.Conv1d):
@@ -57,12 +85,10 @@ class FrozenStatisticsNorm(nn.Module):
         return x * (self.weight * self.gain)[:, None] + self.bias[:, None]
 
 
-class PeepholeLstm(nn.Module):
-    """LSTM with diagonal peepholes, as TensorFlow 1's ``LSTMCell(use_peepholes=True)``.
+class TfLstm(nn.Module):
+    """LSTM as TensorFlow 1's ``LSTMCell``: gates i, j (candidate), f, o with one bias, 1 added to f at run time.
 
-    Gates in the order i, j (candidate), f, o with one bias; 1 is added to f at run time. Peepholes of i and
-    f look at the old cell, that of o at the new one (MODELS.md 0.3). Parameters:
-    ``(in + hidden) * 4 * hidden + 4 * hidden + 3 * hidden``.
+    See MODELS.md 0.3. Parameters: ``(in + hidden) * 4 * hidden + 4 * hidden``.
     """
 
     FORGET_BIAS = 1.0
@@ -73,13 +99,12 @@ class PeepholeLstm(nn.Module):
         self.weight_x = nn.Parameter(torch.empty(n_in, 4 * n_hidden))
         self.weight_h = nn.Parameter(torch.empty(n_hidden, 4 * n_hidden))
         self.bias = nn.Parameter(torch.zeros(4 * n_hidden))
-        self.peephole = nn.Parameter(torch.zeros(3, n_hidden))
         # Glorot over the joint (in + hidden) kernel, TensorFlow's default for this cell.
         bound = math.sqrt(6.0 / (n_in + n_hidden + 4 * n_hidden))
         nn.init.uniform_(self.weight_x, -bound, bound)
         nn.init.uniform_(self.weight_h, -bound, bound)
 
-    def initial_state(self, batch_size: int) -> tuple[Tensor, Tensor]:
+    def initial_state(self, batch_size: int) -> Cell:
         """Return cell and output of streams that have seen nothing: two ``(batch, n_hidden)`` of zeros."""
         cell = self.bias.new_zeros(batch_size, self.n_hidden)
         return cell, torch.zeros_like(cell)
@@ -88,22 +113,43 @@ class PeepholeLstm(nn.Module):
         """Map ``(..., n_in)`` to the input side of the gates, ``(..., 4 * n_hidden)``; it needs no state."""
         return x @ self.weight_x + self.bias
 
-    def recur(self, projected: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Run over what :meth:`project` gave, ``(batch, steps, 4 * n_hidden)``; return as :meth:`forward`."""
+    def step(self, projected: Tensor, state: Cell) -> Cell:
+        """Take one step of ``(batch, 4 * n_hidden)``; the output is the second of what it returns."""
         cell, hidden = state
-        peep_i, peep_f, peep_o = self.peephole
+        i, j, f, o = torch.addmm(projected, hidden, self.weight_h).chunk(4, dim=1)
+        cell = torch.sigmoid(f + self.FORGET_BIAS) * cell + torch.sigmoid(i) * torch.tanh(j)
+        return cell, torch.sigmoid(o) * torch.tanh(cell)
+
+    def recur(self, projected: Tensor, state: Cell) -> tuple[Tensor, Cell]:
+        """Run over what :meth:`project` gave, ``(batch, steps, 4 * n_hidden)``; return as :meth:`forward`."""
         outputs = []
         for gates in projected.unbind(1):
-            i, j, f, o = torch.addmm(gates, hidden, self.weight_h).chunk(4, dim=1)
-            keep = torch.sigmoid(f + peep_f * cell + self.FORGET_BIAS)
-            cell = keep * cell + torch.sigmoid(i + peep_i * cell) * torch.tanh(j)
-            hidden = torch.sigmoid(o + peep_o * cell) * torch.tanh(cell)
-            outputs.append(hidden)
-        return torch.stack(outputs, dim=1), (cell, hidden)
+            state = self.step(gates, state)
+            outputs.append(state[1])
+        return torch.stack(outputs, dim=1), state
 
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x: Tensor, state: Cell) -> tuple[Tensor, Cell]:
         """Run ``x`` (batch, steps, n_in) from `state`; return (batch, steps, n_hidden) and the new state."""
         return self.recur(self.project(x), state)
+
+
+class PeepholeLstm(TfLstm):
+    """The same with diagonal peepholes (``use_peepholes=True``), ``3 * hidden`` parameters more.
+
+    Those of i and f look at the old cell, that of o at the new one.
+    """
+
+    def __init__(self, n_in: int, n_hidden: int) -> None:
+        super().__init__(n_in, n_hidden)
+        self.peephole = nn.Parameter(torch.zeros(3, n_hidden))
+
+    def step(self, projected: Tensor, state: Cell) -> Cell:
+        cell, hidden = state
+        peep_i, peep_f, peep_o = self.peephole
+        i, j, f, o = torch.addmm(projected, hidden, self.weight_h).chunk(4, dim=1)
+        keep = torch.sigmoid(f + peep_f * cell + self.FORGET_BIAS)
+        cell = keep * cell + torch.sigmoid(i + peep_i * cell) * torch.tanh(j)
+        return cell, torch.sigmoid(o + peep_o * cell) * torch.tanh(cell)
 
 
 def slide(past: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,3 +235,50 @@ def fuse_shifted(
         mean = total / n_windows.clamp(min=1.0)[..., None]
         fused.append(torch.where(n_windows[..., None] > 0, mean, log_probs[:, :, lag]))
     return torch.log_softmax(torch.stack(fused, dim=2), dim=-1), (past_probs, past_full)
+
+
+def check_lags(lags: tuple[int, ...], n_window: int, fusion: str) -> None:
+    """Refuse lags that are no positions of a window, and fusion where there is nothing to fuse.
+
+    Raises
+    ------
+    ValueError
+        In words for the user of ``lags_epochs`` and ``fusion``.
+    """
+    if not lags or lags[0] < 0 or lags[-1] >= n_window or any(b <= a for a, b in pairwise(lags)):
+        raise ValueError(f"lags_epochs {lags} must rise from 0 or more to less than {n_window}")
+    if fusion == "log" and lags == (0,):
+        raise ValueError("at lag 0 no shifted windows have spoken: for fusion choose lags_epochs above 0")
+
+
+class ShiftedFusion:
+    """:func:`fuse_shifted` for reads at chosen lags, with the state that it takes.
+
+    Parameters
+    ----------
+    lags
+        Of the reads in steps, rising. Windows have to be read at all lags from 0 to the last of them.
+    n_full
+        Steps after which a window is full; those before do not count.
+    """
+
+    def __init__(self, lags: tuple[int, ...], n_full: int) -> None:
+        self.lags = lags
+        self.n_full = n_full
+
+    def initial_state(self, batch_size: int, n_classes: int, like: Tensor) -> tuple[Tensor, ...]:
+        """Return what windows said, whether they were full, and how many steps were seen, as yet nothing."""
+        max_lag = self.lags[-1]
+        return (
+            like.new_zeros(batch_size, max_lag, max_lag + 1, n_classes),
+            like.new_zeros(batch_size, max_lag),
+            torch.zeros(batch_size, 1, dtype=torch.int64, device=like.device),
+        )
+
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Map logits ``(batch, n_steps, lags[-1] + 1, n_classes)`` to those of the reads, and the new state."""
+        past_probs, past_full, n_seen = state
+        n_seen = n_seen + torch.arange(1, logits.shape[1] + 1, device=logits.device)
+        is_full = (n_seen >= self.n_full).to(logits.dtype)
+        fused, past = fuse_shifted((past_probs, past_full), torch.log_softmax(logits, dim=-1), is_full)
+        return fused[:, :, list(self.lags)], (*past, n_seen[:, -1:].clamp(max=self.n_full))

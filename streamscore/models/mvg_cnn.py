@@ -8,8 +8,6 @@ of adjacencies is the image that the CNN sees.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 
 from streamscore.features.visibility import extend_graph, visibility_graph
 from streamscore.models.base import About, Example, Read, ScoringModel, State, Timing
+from streamscore.models.layers import keras_start
 
 #: Parcels of the published atlas that the network reads; 1, 20, 21 and 40 are left out.
 PARCELS = tuple(f"parcel-{label}" for label in (*range(2, 20), *range(22, 40)))
@@ -89,13 +88,10 @@ class MvgCnn(ScoringModel):
             epoch_samples=config.window_frames,
         )
         first, second, third = config.n_filters
-        self.conv1 = nn.Conv2d(config.n_channels, first, 3, padding=1)
-        self.conv2 = nn.Conv2d(first, second, 3, padding=1)
-        self.conv3 = nn.Conv2d(second, third, 3, padding=1)
-        self.head = nn.Linear(third, config.n_classes)
-        for layer in (self.conv1, self.conv2, self.conv3, self.head):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(cast(Tensor, layer.bias))
+        self.conv1 = keras_start(nn.Conv2d(config.n_channels, first, 3, padding=1))
+        self.conv2 = keras_start(nn.Conv2d(first, second, 3, padding=1))
+        self.conv3 = keras_start(nn.Conv2d(second, third, 3, padding=1))
+        self.head = keras_start(nn.Linear(third, config.n_classes))
 
     def initial_state(self, batch_size: int) -> State:
         """Return the samples of the window, zeros, and their graph.

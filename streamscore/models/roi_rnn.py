@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from streamscore.models.base import About, Example, Read, ScoringModel, State, Timing
-from streamscore.models.layers import slide
+from streamscore.models.layers import keras_start, slide
 
 
 def _example(**args: object) -> Example:
@@ -232,9 +232,7 @@ class RoiRnn(ScoringModel):
         self.forward_cell = CELLS[config.cell](*sizes)
         if config.direction == "bi":
             self.backward_cell = CELLS[config.cell](*sizes)
-        self.head = nn.Linear(config.n_hidden * (2 if config.direction == "bi" else 1), 1)
-        nn.init.xavier_uniform_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = keras_start(nn.Linear(config.n_hidden * (2 if config.direction == "bi" else 1), 1))
 
     def carry_on(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
         """Run the forward cell from `state` over frames ``(batch, n, n_channels)``; return its outputs."""

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from streamscore.models.base import About, Example, Read, ScoringModel, State, Timing
-from streamscore.models.layers import fuse_shifted, slide
+from streamscore.models.layers import ShiftedFusion, check_lags, keras_norm, keras_start, slide
 
 _INPUT = ("AASM5", 100.0, ("EEG", "EOG"))
 
@@ -170,10 +170,7 @@ class Config(BaseModel):
             if lags != (0,) or self.fusion != "none":
                 raise ValueError(f"lags_epochs and fusion are for variant sliding, not {self.variant}")
             return self
-        if not lags or list(lags) != sorted(set(lags)) or lags[0] < 0 or lags[-1] >= self.window_epochs:
-            raise ValueError(f"lags_epochs {lags} must rise from 0 or more to less than {self.window_epochs}")
-        if self.fusion == "log" and lags == (0,):
-            raise ValueError("at lag 0 no shifted windows have spoken: for fusion choose lags_epochs above 0")
+        check_lags(lags, self.window_epochs, self.fusion)
         return self
 
 
@@ -206,12 +203,6 @@ class Past:
         return torch.cat([tail.flatten(1) for tail in self._tails.values()], dim=1)
 
 
-def start_as_keras(layer: nn.Conv1d | nn.Linear) -> None:
-    """Draw a layer's weights as Keras does by default: Glorot, and biases of 0."""
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(cast(Tensor, layer.bias))
-
-
 class Conv(nn.Conv1d):
     """Convolution that keeps the length: zeros on both sides, or the past on the left."""
 
@@ -220,17 +211,12 @@ class Conv(nn.Conv1d):
         self.n_past = (kernel - 1) * dilation
 
     def reset_parameters(self) -> None:
-        start_as_keras(self)
+        keras_start(self)
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         if past is None or self.n_past == 0:
             return F.conv1d(x, self.weight, self.bias, padding=self.n_past // 2, dilation=self.dilation)
         return F.conv1d(past.before(self, x), self.weight, self.bias, dilation=self.dilation)
-
-
-def batch_norm(n_features: int) -> nn.BatchNorm1d:
-    """Keras' batch normalisation: momentum 0.99 and eps 1e-3 (MODELS.md 0.2)."""
-    return nn.BatchNorm1d(n_features, eps=1e-3, momentum=0.01)
 
 
 def max_pool(x: Tensor, pool: int) -> Tensor:
@@ -253,7 +239,7 @@ class ConvBlock(nn.Module):
     def __init__(self, n_in: int, n_out: int, kernel: int, dilation: int = 1) -> None:
         super().__init__()
         self.conv = Conv(n_in, n_out, kernel, dilation)
-        self.norm = batch_norm(n_out)
+        self.norm = keras_norm(n_out)
 
     def forward(self, x: Tensor, past: Past | None) -> Tensor:
         return cast(Tensor, self.norm(F.relu_(self.conv(x, past))))
@@ -299,7 +285,7 @@ class MultiScale(nn.Module):
         self.narrow = nn.ModuleList(
             Conv(n_before, n_after, config.kernel) for n_before, n_after in pairwise(widths)
         )
-        self.norm = batch_norm(self.n_out)
+        self.norm = keras_norm(self.n_out)
 
     def forward(self, x: Tensor, past: Past | None) -> Tensor:
         x = torch.cat([scale(x, past) for scale in self.scales], dim=1)
@@ -375,10 +361,8 @@ class SalientSleepNet(ScoringModel):
         n_features = config.filters[0]
         self.streams = nn.ModuleList(Stream(config) for _ in range(config.n_channels))
         if config.n_channels == 2:
-            self.squeeze = nn.Linear(n_features, config.attention_units)
-            self.excite = nn.Linear(config.attention_units, n_features)
-            for dense in (self.squeeze, self.excite):
-                start_as_keras(dense)
+            self.squeeze = keras_start(nn.Linear(n_features, config.attention_units))
+            self.excite = keras_start(nn.Linear(config.attention_units, n_features))
         self.mix = Conv(n_features, n_features)
         self.over_epochs = Conv(n_features, config.n_classes, config.kernel)
 
@@ -435,17 +419,15 @@ class SlidingSalientSleepNet(SalientSleepNet):
         n_before = lags if config.fusion == "log" else (0,) * len(lags)
         reads = tuple(Read(lag * epoch, (n + before) * epoch) for lag, before in zip(lags, n_before, strict=True))
         super().__init__(config, 1, reads, n + max(n_before))
-        self.n_fused = config.lags_epochs[-1] + 1 if config.fusion == "log" else 0
+        self.fusion = ShiftedFusion(lags, n_full=n) if config.fusion == "log" else None
 
     def initial_state(self, batch_size: int) -> State:
-        """Epochs before the newest; with fusion also what their windows said, and whether there were any."""
-        zeros = self.mix.weight.new_zeros
-        n_past, n_fused = self.config.window_epochs - 1, self.n_fused
-        epochs = zeros(batch_size, n_past, self.n_channels, self.epoch_samples)
-        if n_fused == 0:
+        """Epochs before the newest; with fusion also what their windows said."""
+        n_past = self.config.window_epochs - 1
+        epochs = self.mix.weight.new_zeros(batch_size, n_past, self.n_channels, self.epoch_samples)
+        if self.fusion is None:
             return (epochs,)
-        said = zeros(batch_size, n_fused - 1, n_fused, self.n_classes)
-        return epochs, said, zeros(batch_size, n_fused - 1)
+        return epochs, *self.fusion.initial_state(batch_size, self.n_classes, epochs)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         n_steps = self.check_input(x)
@@ -454,14 +436,11 @@ class SlidingSalientSleepNet(SalientSleepNet):
         logits = torch.stack(
             [self.score_window(windows[:, k].transpose(1, 2).flatten(2)) for k in range(n_steps)], dim=1
         )
-        lags = list(self.config.lags_epochs)
-        if self.n_fused == 0:
-            return logits[:, :, lags], (past,)
-        log_probs = torch.log_softmax(logits[:, :, : self.n_fused], dim=-1)
-        # All count: those that began before the stream did concern only reads that are still warming up.
-        counted = log_probs.new_ones(log_probs.shape[:2])
-        fused, said = fuse_shifted((state[1], state[2]), log_probs, counted)
-        return fused[:, :, lags], (past, *said)
+        lags = self.config.lags_epochs
+        if self.fusion is None:
+            return logits[:, :, list(lags)], (past,)
+        fused, said = self.fusion(logits[:, :, : lags[-1] + 1], state[1:])
+        return fused, (past, *said)
 
 
 class CausalSalientSleepNet(SalientSleepNet):

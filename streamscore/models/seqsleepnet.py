@@ -10,7 +10,6 @@ over the newest 20 vectors, from zero, as published.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Literal, Self
 
 import numpy as np
@@ -20,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from streamscore.models.base import About, Example, Read, ScoringModel, State, Timing
-from streamscore.models.layers import fuse_shifted, slide
+from streamscore.models.layers import ShiftedFusion, check_lags, slide
 
 ABOUT = About(
     title="SeqSleepNet",
@@ -30,12 +29,12 @@ ABOUT = About(
         "Sleep-EDF-153 as quoted by Jia et al., IJCAI 2021: accuracy 0.838, macro-F1 0.782",
     ),
     examples={
-        "seqsleepnet": Example({}, "AASM5", 100.0, ("EEG",)),
-        "seqsleepnet-2ch": Example({"n_channels": 2}, "AASM5", 100.0, ("EEG", "EOG")),
-        "seqsleepnet-3ch": Example({"n_channels": 3}, "AASM5", 100.0, ("EEG", "EOG", "EMG")),
-        "seqsleepnet-sliding": Example({"variant": "sliding"}, "AASM5", 100.0, ("EEG",)),
+        "seqsleepnet": Example({}, "AASM5", 100.0, ("EEG",), "uV"),
+        "seqsleepnet-2ch": Example({"n_channels": 2}, "AASM5", 100.0, ("EEG", "EOG"), "uV"),
+        "seqsleepnet-3ch": Example({"n_channels": 3}, "AASM5", 100.0, ("EEG", "EOG", "EMG"), "uV"),
+        "seqsleepnet-sliding": Example({"variant": "sliding"}, "AASM5", 100.0, ("EEG",), "uV"),
         "seqsleepnet-fused": Example(
-            {"variant": "sliding", "lags_epochs": (0, 4, 9, 19), "fusion": "log"}, "AASM5", 100.0, ("EEG",)
+            {"variant": "sliding", "lags_epochs": (0, 4, 9, 19), "fusion": "log"}, "AASM5", 100.0, ("EEG",), "uV"
         ),
     },
 )
@@ -133,10 +132,7 @@ class Config(BaseModel):
             raise ValueError(
                 "lags_epochs and fusion belong to the sliding variant; the published one reads every position once"
             )
-        if lags[0] < 0 or lags[-1] >= self.window_epochs or any(b <= a for a, b in pairwise(lags)):
-            raise ValueError(f"lags_epochs {lags} must rise from 0 or more to less than {self.window_epochs}")
-        if self.fusion == "log" and lags == (0,):
-            raise ValueError("at lag 0 no shifted windows have spoken: for fusion choose lags_epochs above 0")
+        check_lags(lags, self.window_epochs, self.fusion)
         return self
 
 
@@ -282,6 +278,7 @@ class SeqSleepNet(ScoringModel):
         self.n_channels = config.n_channels
         self.n_classes = config.n_classes
         self.timing = _timing(config)
+        self.fusion = ShiftedFusion(config.lags_epochs, n_full=config.window_epochs)
         n_window, n_hidden = config.window_epochs, config.n_hidden
         self.encoder = EpochEncoder(config)
         self.forwards = BatchNormLstm(2 * n_hidden, n_hidden, n_window, config.dropout)
@@ -298,10 +295,7 @@ class SeqSleepNet(ScoringModel):
         vectors = zeros(batch_size, config.window_epochs - 1, 2 * config.n_hidden)
         if config.fusion == "none":
             return (vectors,)
-        max_lag = config.lags_epochs[-1]
-        log_probs = zeros(batch_size, max_lag, max_lag + 1, config.n_classes)
-        n_seen = torch.zeros(batch_size, 1, dtype=torch.int64, device=vectors.device)
-        return vectors, log_probs, zeros(batch_size, max_lag), n_seen
+        return vectors, *self.fusion.initial_state(batch_size, config.n_classes, vectors)
 
     def score_windows(self, windows: Tensor, lags: tuple[int, ...]) -> Tensor:
         """Map windows ``(batch, n, window_epochs, 2 * n_hidden)`` to logits ``(batch, n, n_lags, n_classes)``."""
@@ -329,13 +323,8 @@ class SeqSleepNet(ScoringModel):
         if config.fusion == "none":
             return self.score_windows(windows, config.lags_epochs), (past,)
         logits = self.score_windows(windows, tuple(range(config.lags_epochs[-1] + 1)))
-        log_probs = torch.log_softmax(logits, dim=-1)
-        n_seen = state[3] + torch.arange(1, n_steps + 1, device=x.device)
-        is_full = (n_seen >= config.window_epochs).to(x.dtype)
-        fused, (past_probs, past_full) = fuse_shifted((state[1], state[2]), log_probs, is_full)
-        n_seen = n_seen[:, -1:].clamp(max=config.window_epochs)
-        chosen = torch.stack([fused[:, :, lag] for lag in config.lags_epochs], dim=2)
-        return chosen, (past, past_probs, past_full, n_seen)
+        fused, said = self.fusion(logits, state[1:])
+        return fused, (past, *said)
 
     def l2_kernels(self) -> list[nn.Parameter]:
         """All weights but the filter bank's, which the published training decays (coefficient 1e-3)."""

@@ -24,7 +24,6 @@ total                                               2,642,438      5,107,206
 
 from __future__ import annotations
 
-import math
 from typing import Literal, Self
 
 import torch
@@ -33,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from streamscore.models.base import About, Example, Read, ScoringModel, State, Timing
-from streamscore.models.layers import SameConv1d, same_max_pool, slide
+from streamscore.models.layers import Cell, SameConv1d, TfLstm, keras_start, same_length, same_max_pool, slide
 
 ABOUT = About(
     title="SleepEEGNet",
@@ -49,9 +48,6 @@ ABOUT = About(
         "sleepeegnet-sliding": Example({"variant": "sliding"}, "AASM5", 100.0, ("EEG",)),
     },
 )
-
-#: Cell and output of an LSTM layer, each ``(batch, n_hidden)``.
-Carried = tuple[Tensor, Tensor]
 
 
 class Config(BaseModel):
@@ -117,10 +113,7 @@ class Branch(nn.Module):
         self.later = nn.ModuleList(
             SameConv1d(n_in, n_later, kernels[1], bias=True) for n_in in (n_first, n_later, n_later)
         )
-        n_columns = round(config.epoch_s * config.sfreq)
-        for divisor in (stride, *pools):
-            n_columns = -(-n_columns // divisor)
-        self.n_features = n_columns * n_later
+        self.n_features = same_length(round(config.epoch_s * config.sfreq), stride, *pools) * n_later
 
     def forward(self, epochs: Tensor) -> Tensor:
         x = same_max_pool(F.relu(self.first(epochs)), self.pools[0])
@@ -149,56 +142,18 @@ class EpochCnn(nn.Module):
         return F.dropout(features, self.dropout, self.training)
 
 
-class Lstm(nn.Module):
-    """LSTM as TensorFlow 1's ``LSTMCell``: gates i, j, f, o with one bias, 1 added to f (MODELS.md 0.3)."""
-
-    FORGET_BIAS = 1.0
-
-    def __init__(self, n_in: int, n_hidden: int) -> None:
-        super().__init__()
-        self.n_hidden = n_hidden
-        self.weight_x = nn.Parameter(torch.empty(n_in, 4 * n_hidden))
-        self.weight_h = nn.Parameter(torch.empty(n_hidden, 4 * n_hidden))
-        self.bias = nn.Parameter(torch.zeros(4 * n_hidden))
-        # Glorot over the joint (in + hidden) kernel, TensorFlow's default for this cell.
-        bound = math.sqrt(6.0 / (n_in + n_hidden + 4 * n_hidden))
-        nn.init.uniform_(self.weight_x, -bound, bound)
-        nn.init.uniform_(self.weight_h, -bound, bound)
-
-    def project(self, x: Tensor) -> Tensor:
-        """Map ``(..., n_in)`` to the input side of the gates, ``(..., 4 * n_hidden)``."""
-        return x @ self.weight_x + self.bias
-
-    def step(self, projected: Tensor, state: Carried) -> Carried:
-        """Take one step of ``(batch, 4 * n_hidden)``; the output is the second of what it returns."""
-        cell, hidden = state
-        i, j, f, o = torch.addmm(projected, hidden, self.weight_h).chunk(4, dim=1)
-        cell = torch.sigmoid(f + self.FORGET_BIAS) * cell + torch.sigmoid(i) * torch.tanh(j)
-        return cell, torch.sigmoid(o) * torch.tanh(cell)
-
-    def recur(self, projected: Tensor) -> tuple[Tensor, Carried]:
-        """Run ``(batch, steps, 4 * n_hidden)`` from zero; return (batch, steps, n_hidden) and the last state."""
-        cell = projected.new_zeros(projected.shape[0], self.n_hidden)
-        state = cell, torch.zeros_like(cell)
-        outputs = []
-        for gates in projected.unbind(1):
-            state = self.step(gates, state)
-            outputs.append(state[1])
-        return torch.stack(outputs, dim=1), state
-
-
 class Stack(nn.Module):
     """The two encoder layers of one direction."""
 
     def __init__(self, n_in: int, n_hidden: int) -> None:
         super().__init__()
-        self.lower = Lstm(n_in, n_hidden)
-        self.upper = Lstm(n_hidden, n_hidden)
+        self.lower = TfLstm(n_in, n_hidden)
+        self.upper = TfLstm(n_hidden, n_hidden)
 
-    def forward(self, projected: Tensor) -> tuple[Tensor, Carried, Carried]:
+    def forward(self, projected: Tensor) -> tuple[Tensor, Cell, Cell]:
         """Run over what ``lower.project`` gave; return the outputs and the last state of each layer."""
-        x, lower_state = self.lower.recur(projected)
-        x, upper_state = self.upper.recur(self.upper.project(x))
+        x, lower_state = self.lower.recur(projected, self.lower.initial_state(len(projected)))
+        x, upper_state = self.upper(x, self.upper.initial_state(len(projected)))
         return x, lower_state, upper_state
 
 
@@ -218,7 +173,7 @@ class Encoder(nn.Module):
         ahead = self.ahead.lower.project(features)
         return ahead if self.back is None else torch.cat((ahead, self.back.lower.project(features)), dim=-1)
 
-    def forward(self, projected: Tensor) -> tuple[Tensor, Carried, Carried]:
+    def forward(self, projected: Tensor) -> tuple[Tensor, Cell, Cell]:
         """Read windows ``(n, window, n_projected)``.
 
         Returns
@@ -229,7 +184,7 @@ class Encoder(nn.Module):
             State of each layer after its last step, ``(n, n_out)`` each.
         """
         if self.back is None:
-            encoded: tuple[Tensor, Carried, Carried] = self.ahead(projected)
+            encoded: tuple[Tensor, Cell, Cell] = self.ahead(projected)
             return encoded
         forwards, backwards = projected.chunk(2, dim=2)
         ahead, *ahead_states = self.ahead(forwards)
@@ -252,14 +207,14 @@ class Decoder(nn.Module):
         self.n_classes = config.n_classes
         n_symbols, n_attention = config.n_classes + 2, config.n_attention
         self.embedding = nn.Parameter(torch.empty(n_symbols, config.n_embedding))
-        self.lower = Lstm(config.n_embedding + n_attention, n_memory)
-        self.upper = Lstm(n_memory, n_memory)
+        self.lower = TfLstm(config.n_embedding + n_attention, n_memory)
+        self.upper = TfLstm(n_memory, n_memory)
         self.memory_layer = nn.Linear(n_memory, n_memory, bias=False)
         self.attention_layer = nn.Linear(2 * n_memory, n_attention, bias=False)
         self.output = nn.Linear(n_attention, n_symbols, bias=False)
         nn.init.uniform_(self.embedding, -1.0, 1.0)
 
-    def forward(self, memory: Tensor, lower: Carried, upper: Carried, labels: Tensor | None = None) -> Tensor:
+    def forward(self, memory: Tensor, lower: Cell, upper: Cell, labels: Tensor | None = None) -> Tensor:
         """Name the symbols of windows.
 
         Parameters
@@ -319,9 +274,7 @@ class SleepEegNet(ScoringModel):
         self.decoder = Decoder(config, self.encoder.n_out)
         for module in self.modules():
             if isinstance(module, (nn.Conv1d, nn.Linear)):
-                nn.init.xavier_uniform_(module.weight)
-            if isinstance(module, nn.Conv1d) and module.bias is not None:
-                nn.init.zeros_(module.bias)
+                keras_start(module)
 
     def initial_state(self, batch_size: int) -> State:
         # The published variant carries nothing; a tensor without columns still tells the number of streams.

@@ -14,7 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from streamscore.models.base import About, Example, Read, ScoringModel, State, Timing
-from streamscore.models.layers import FrozenStatisticsNorm, PeepholeLstm, SameConv1d, same_max_pool
+from streamscore.models.layers import (
+    FrozenStatisticsNorm,
+    PeepholeLstm,
+    SameConv1d,
+    keras_norm,
+    same_length,
+    same_max_pool,
+)
 
 ABOUT = About(
     title="TinySleepNet",
@@ -57,12 +64,7 @@ class ConvBlock(nn.Module):
     def __init__(self, n_in: int, n_out: int, kernel: int, stride: int, norm: str) -> None:
         super().__init__()
         self.conv = SameConv1d(n_in, n_out, kernel, stride)
-        self.norm: nn.Module = (
-            FrozenStatisticsNorm(n_out)
-            if norm == "affine"
-            # Keras momentum 0.99 and eps 1e-3 (MODELS.md 0.2).
-            else nn.BatchNorm1d(n_out, eps=1e-3, momentum=0.01)
-        )
+        self.norm: nn.Module = FrozenStatisticsNorm(n_out) if norm == "affine" else keras_norm(n_out)
         nn.init.normal_(self.conv.weight, std=(n_in * kernel) ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,10 +91,7 @@ class TinySleepNet(ScoringModel):
         self.conv2 = ConvBlock(n_filters, n_filters, 8, 1, config.norm)
         self.conv3 = ConvBlock(n_filters, n_filters, 8, 1, config.norm)
         self.conv4 = ConvBlock(n_filters, n_filters, 8, 1, config.norm)
-        n_columns = epoch_samples
-        for divisor in (stride, 8, 4):
-            n_columns = -(-n_columns // divisor)
-        self.lstm = PeepholeLstm(n_columns * n_filters, config.n_hidden)
+        self.lstm = PeepholeLstm(same_length(epoch_samples, stride, 8, 4) * n_filters, config.n_hidden)
         self.head = nn.Linear(config.n_hidden, config.n_classes)
 
     def initial_state(self, batch_size: int) -> State:

@@ -11,7 +11,6 @@ cannot depend on is neither kept nor computed.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Literal, NamedTuple, Self
 
 import torch
@@ -20,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from streamscore.models.base import About, Example, Read, ScoringModel, State, Timing
-from streamscore.models.layers import fuse_shifted, slide
+from streamscore.models.layers import ShiftedFusion, check_lags, keras_norm, keras_start, slide
 
 _INPUT = ("AASM5", 128.0, ("EEG",))
 
@@ -120,10 +119,7 @@ class Config(BaseModel):
             raise ValueError(
                 "lags_epochs and fusion belong to the sliding variant; the published one reads every position once"
             )
-        if lags[0] < 0 or lags[-1] >= self.window_epochs or any(b <= a for a, b in pairwise(lags)):
-            raise ValueError(f"lags_epochs {lags} must rise from 0 or more to less than {self.window_epochs}")
-        if self.fusion == "log" and lags == (0,):
-            raise ValueError("at lag 0 no shifted windows have spoken: for fusion choose lags_epochs above 0")
+        check_lags(lags, self.window_epochs, self.fusion)
         return self
 
 
@@ -209,12 +205,10 @@ class ConvBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, kernel: int, dilation: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(n_in, n_out, kernel, dilation=dilation, bias=True)
-        # Keras momentum 0.99 and eps 1e-3 (MODELS.md 0.2).
-        self.norm = nn.BatchNorm1d(n_out, eps=1e-3, momentum=0.01)
+        self.conv = keras_start(nn.Conv1d(n_in, n_out, kernel, dilation=dilation))
+        self.norm = keras_norm(n_out)
         span = (kernel - 1) * dilation
         self.padding = (span // 2, span - span // 2)
-        _keras_init(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.norm(F.elu(self.conv(F.pad(x, self.padding))))
@@ -238,6 +232,7 @@ class UTime(ScoringModel):
         self.n_classes = config.n_classes
         self.plan = plan(config)
         self.timing = self.plan.timing
+        self.fusion = ShiftedFusion(config.lags, n_full=self.plan.n_full)
         n_filters = [config.scaled(config.n_filters * 2**level) for level in range(len(config.pools) + 1)]
         dilations = [config.dilation] * len(config.pools) + [1]
         self.encoder = nn.ModuleList(
@@ -254,11 +249,9 @@ class UTime(ScoringModel):
             nn.Sequential(ConvBlock(2 * n, n, config.kernel), ConvBlock(n, n, config.kernel)) for n, _, _ in levels
         )
         n_maps = config.scaled(config.n_classes)
-        self.dense = nn.Conv1d(n_filters[0], n_maps, 1)
-        self.segment = nn.Conv1d(n_maps, config.n_classes, 1)
-        self.head = nn.Conv1d(config.n_classes, config.n_classes, 1)
-        for conv in (self.dense, self.segment, self.head):
-            _keras_init(conv)
+        self.dense = keras_start(nn.Conv1d(n_filters[0], n_maps, 1))
+        self.segment = keras_start(nn.Conv1d(n_maps, config.n_classes, 1))
+        self.head = keras_start(nn.Conv1d(config.n_classes, config.n_classes, 1))
 
     def score_windows(self, windows: Tensor) -> Tensor:
         """Map ``(n, channels, samples)``, whole epochs, to logits ``(n, epochs, classes)``."""
@@ -284,10 +277,7 @@ class UTime(ScoringModel):
         epochs = zeros(batch_size, self.plan.n_held - 1, config.n_channels, config.epoch_samples)
         if config.fusion == "none":
             return (epochs,)
-        max_lag = config.lags[-1]
-        log_probs = zeros(batch_size, max_lag, max_lag + 1, config.n_classes)
-        n_seen = torch.zeros(batch_size, 1, dtype=torch.int64, device=epochs.device)
-        return epochs, log_probs, zeros(batch_size, max_lag), n_seen
+        return epochs, *self.fusion.initial_state(batch_size, config.n_classes, epochs)
 
     def read_windows(self, windows: Tensor, lags: tuple[int, ...]) -> Tensor:
         """Map ``(batch, n, epochs, channels, samples)`` to logits at `lags`, ``(batch, n, n_lags, n_classes)``."""
@@ -310,19 +300,8 @@ class UTime(ScoringModel):
             n_unheard = self.plan.n_unheard
             heard = windows[:, :, : windows.shape[2] - n_unheard]
             return self.read_windows(heard, tuple(lag - n_unheard for lag in config.lags)), (past,)
-        log_probs = torch.log_softmax(self.read_windows(windows, tuple(range(config.lags[-1] + 1))), dim=-1)
-        n_seen = state[3] + torch.arange(1, n_steps + 1, device=x.device)
-        is_full = (n_seen >= self.plan.n_full).to(x.dtype)
-        fused, (past_probs, past_full) = fuse_shifted((state[1], state[2]), log_probs, is_full)
-        n_seen = n_seen[:, -1:].clamp(max=self.plan.n_full)
-        chosen = torch.stack([fused[:, :, lag] for lag in config.lags], dim=2)
-        return chosen, (past, past_probs, past_full, n_seen)
-
-
-def _keras_init(conv: nn.Conv1d) -> None:
-    nn.init.xavier_uniform_(conv.weight)
-    assert conv.bias is not None
-    nn.init.zeros_(conv.bias)
+        fused, said = self.fusion(self.read_windows(windows, tuple(range(config.lags[-1] + 1))), state[1:])
+        return fused, (past, *said)
 
 
 class Plan(NamedTuple):

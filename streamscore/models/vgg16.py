@@ -8,7 +8,7 @@ samples arrive, and each step draws one image from the newest of them.
 from __future__ import annotations
 
 from itertools import islice
-from typing import Literal, Self, TypeVar, cast
+from typing import Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from streamscore.features.image_stream import Framing, ImageStream
 from streamscore.features.multitaper import Multitaper
 from streamscore.features.spectrogram_image import linear_table
 from streamscore.models.base import About, Example, Read, ScoringModel, State, Timing
+from streamscore.models.layers import keras_start
 
 #: Output channels of the convolutions in units of the first; a pool (0) follows each block.
 LAYOUT = (1, 1, 0, 2, 2, 0, 4, 4, 4, 0, 8, 8, 8, 0, 8, 8, 8, 0)
@@ -29,7 +30,7 @@ BLOCK = 16
 
 
 def _example(**args: object) -> Example:
-    return Example(args, "RK6", 100.0, ("EEG",))
+    return Example(args, "RK6", 100.0, ("EEG",), "uV")
 
 
 ABOUT = About(
@@ -172,25 +173,15 @@ def vgg_features(n_filters: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
-
-
-def _glorot(layer: Layer) -> Layer:
-    """Initialise a layer as TensorFlow does by default."""
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(cast(Tensor, layer.bias))
-    return layer
-
-
 class CnnHead(nn.Module):
     """VGG16's three fully connected layers, written as convolutions."""
 
     def __init__(self, n_in: int, map_size: int, n_hidden: int, n_classes: int, dropout: float) -> None:
         super().__init__()
         self.dropout = dropout
-        self.fc6 = _glorot(nn.Conv2d(n_in, n_hidden, map_size))
-        self.fc7 = _glorot(nn.Conv2d(n_hidden, n_hidden, 1))
-        self.fc8 = _glorot(nn.Conv2d(n_hidden, n_classes, 1))
+        self.fc6 = keras_start(nn.Conv2d(n_in, n_hidden, map_size))
+        self.fc7 = keras_start(nn.Conv2d(n_hidden, n_hidden, 1))
+        self.fc8 = keras_start(nn.Conv2d(n_hidden, n_classes, 1))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(n, n_in, map_size, map_size)`` to logits ``(n, n_classes)``."""
@@ -210,8 +201,8 @@ class ConvLstmHead(nn.Module):
         super().__init__()
         self.n_in = n_in
         self.dropout = dropout
-        self.gates = _glorot(nn.Conv2d(2 * n_in, 4 * n_in, 7, padding=self.PADDING))
-        self.fc = _glorot(nn.Linear(n_in * map_size**2, n_classes))
+        self.gates = keras_start(nn.Conv2d(2 * n_in, 4 * n_in, 7, padding=self.PADDING))
+        self.fc = keras_start(nn.Linear(n_in * map_size**2, n_classes))
 
     def project(self, features: Tensor) -> Tensor:
         """The features' part of the gates ``(n, 4 * n_in, map_size, map_size)``; it needs no state."""

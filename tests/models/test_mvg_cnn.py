@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -86,6 +87,23 @@ def test_it_classifies_the_graphs_of_its_window() -> None:
     with torch.inference_mode():
         logits = model.classify(visibility_graph(x).float())
     torch.testing.assert_close(run(model, x)[0][:, 0, 0], logits, rtol=0, atol=1e-6)
+
+
+def test_its_layers_written_out_in_double_precision() -> None:
+    """Convolution, LeakyReLU of 0.3, pool, in Keras' order: also where the published weights are not at hand."""
+    model = small()
+    weights = {name: value.double() for name, value in model.state_dict().items()}
+    images = visibility_graph(noise(2, 3, 12)).float()
+    x = images.double()
+    for k in (1, 2, 3):
+        x = F.conv2d(x, weights[f"conv{k}.weight"], weights[f"conv{k}.bias"], padding=1)
+        x = torch.where(x > 0, x, 0.3 * x)
+        if k < 3:
+            size = x.shape[3] // 2
+            x = x[:, :, : 2 * size, : 2 * size].reshape(2, -1, size, 2, size, 2).amax(dim=(3, 5))
+    wanted = x.flatten(2).mean(dim=2) @ weights["head.weight"].T + weights["head.bias"]
+    with torch.inference_mode():
+        torch.testing.assert_close(model.classify(images), wanted.float(), rtol=0, atol=1e-5)
 
 
 def test_scaling_and_shifting_a_trace_changes_nothing() -> None:

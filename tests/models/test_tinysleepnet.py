@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
 from streamscore.models.tinysleepnet import Config, TinySleepNet, build
-from tests.contracts.model import ModelContract
+from tests.contracts.model import ModelContract, run
 
 SMALL = {"sfreq": 64.0, "epoch_s": 4.0, "n_filters": 6, "n_hidden": 7}
 
@@ -107,6 +108,64 @@ class TestBatchNorm:
         assert isinstance(norm, torch.nn.BatchNorm1d)
         torch.testing.assert_close(norm.running_mean, 0.01 * x.mean(dim=(0, 2)), rtol=0, atol=1e-6)
         assert norm.eps == 1e-3
+
+
+class Naive:
+    """The network of MODELS.md 6.1, written out in double precision."""
+
+    def __init__(self, model: TinySleepNet) -> None:
+        self.w = {name: value.double().numpy() for name, value in model.state_dict().items()}
+
+    @staticmethod
+    def pad(x: np.ndarray, kernel: int, stride: int, value: float) -> np.ndarray:
+        total = max((math.ceil(x.shape[1] / stride) - 1) * stride + kernel - x.shape[1], 0)
+        return np.pad(x, ((0, 0), (total // 2, total - total // 2)), constant_values=value)
+
+    def block(self, x: np.ndarray, name: str, stride: int = 1) -> np.ndarray:
+        """Convolution, normalisation (untouched statistics are 0 and 1), ReLU."""
+        kernel = self.w[f"{name}.conv.weight"]
+        padded = self.pad(x, kernel.shape[2], stride, 0.0)
+        starts = range(0, padded.shape[1] - kernel.shape[2] + 1, stride)
+        y = np.stack([np.einsum("oik,ik->o", kernel, padded[:, s : s + kernel.shape[2]]) for s in starts])
+        mean, var = self.w.get(f"{name}.norm.running_mean", 0.0), self.w.get(f"{name}.norm.running_var", 1.0)
+        y = self.w[f"{name}.norm.weight"] * (y - mean) / np.sqrt(var + 1e-3) + self.w[f"{name}.norm.bias"]
+        return np.maximum(y, 0.0).T
+
+    def pool(self, x: np.ndarray, size: int) -> np.ndarray:
+        return self.pad(x, size, size, -np.inf).reshape(len(x), -1, size).max(axis=2)
+
+    def logits(self, signal: np.ndarray, epoch: int) -> np.ndarray:
+        def sigmoid(z: np.ndarray) -> np.ndarray:
+            return 1.0 / (1.0 + np.exp(-z))
+
+        kernel = np.concatenate((self.w["lstm.weight_x"], self.w["lstm.weight_h"]))
+        peep_i, peep_f, peep_o = self.w["lstm.peephole"]
+        cell = hidden = np.zeros(len(peep_i))
+        rows = []
+        for at in range(0, signal.shape[1], epoch):
+            x = self.pool(self.block(signal[:, at : at + epoch], "conv1", stride=4), 8)
+            x = self.pool(self.block(self.block(self.block(x, "conv2"), "conv3"), "conv4"), 4).T.ravel()
+            i, j, f, o = np.split(np.concatenate((x, hidden)) @ kernel + self.w["lstm.bias"], 4)
+            new = sigmoid(f + peep_f * cell + 1.0) * cell + sigmoid(i + peep_i * cell) * np.tanh(j)
+            hidden = sigmoid(o + peep_o * new) * np.tanh(new)
+            cell = new
+            rows.append(self.w["head.weight"] @ hidden + self.w["head.bias"])
+        return np.stack(rows)
+
+
+@pytest.mark.parametrize("norm", ["affine", "batch"])
+def test_it_is_the_network_written_out(norm: str) -> None:
+    model, rng = build(Config(**SMALL, norm=norm)), np.random.default_rng(0)
+    with torch.no_grad():
+        for name, weight in model.state_dict().items():
+            if name.endswith("running_var"):
+                weight.copy_(torch.from_numpy(rng.uniform(0.5, 2.0, weight.shape)))
+            elif weight.is_floating_point():
+                spread = weight[0].numel() if weight.ndim == 3 else 5
+                weight.copy_(torch.from_numpy(rng.normal(0.0, spread**-0.5, weight.shape)))
+    x = torch.from_numpy(rng.standard_normal((1, 1, 5 * 256)).astype(np.float32))
+    wanted = Naive(model).logits(x[0].numpy(), 256)
+    np.testing.assert_allclose(run(model, x)[0][0, :, 0].numpy(), wanted, rtol=0, atol=1e-5)
 
 
 def test_dropout_acts_in_training_only() -> None:
