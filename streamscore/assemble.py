@@ -61,6 +61,12 @@ def check_policy(section: dict[str, Any], bundle: Bundle) -> None:
             f"the policy uses {policy.uses} outputs, but network {bundle.spec.model!r} gives only "
             f"{' and '.join(kinds)} ones"
         )
+    if policy.uses == "final" and (timing.chunk_steps or timing.step_samples > timing.epoch_samples):
+        remedy = "write uses: provisional" if timing.chunk_steps else "take its variant: sliding"
+        raise ConfigError(
+            f"network {bundle.spec.model!r} as configured gives its final outputs in bursts, many epochs at once, "
+            f"which no policy can act on in time; {remedy}"
+        )
     lag_s = timing.look_ahead_samples / bundle.spec.sfreq if policy.uses == "final" else 0.0
     max_age_s = section.get("max_age_s", getattr(plugin_config("policies", section), "max_age_s", math.inf))
     if lag_s >= max_age_s:

@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
@@ -124,6 +125,11 @@ class Bundle:
             )
         spec = spec.model_copy(update={"model_args": {**spec.model_args, "look_ahead_s": look_ahead_s}})
         model = _build_model(spec)
+        if look_ahead_s == 0 and model.timing.look_ahead_samples:
+            raise BundleError(
+                f"bundle {self.spec.name!r}: its final outputs come "
+                f"{model.timing.look_ahead_samples / spec.sfreq:g} s late by design; leave look_ahead_s out"
+            )
         model.load_state_dict(self.model.state_dict(), assign=True)
         return replace(self, spec=spec, model=model.eval().requires_grad_(False))
 
@@ -134,6 +140,28 @@ class Bundle:
             return Chain(spec.preprocess, spec.sfreq, len(spec.channels))
         except (ConfigError, ValueError, TypeError) as error:
             raise BundleError(f"bundle {spec.name!r}: preprocessing cannot be built: {error}") from error
+
+    def try_chain(self) -> None:
+        """Refuse a chain that cannot be built or does not take such samples, before a run finds out.
+
+        Raises
+        ------
+        BundleError
+            Saying why.
+        """
+        sample = np.zeros((1, *(self.model.frame_shape or (self.model.n_channels,))), np.float32)
+        try:
+            got = self.chain().push(sample, 0)
+        except (ValueError, TypeError, IndexError) as error:
+            raise BundleError(
+                f"bundle {self.spec.name!r}: its preprocessing does not take samples of shape {sample.shape[1:]}: "
+                f"{error}"
+            ) from error
+        if got.shape != sample.shape:
+            raise BundleError(
+                f"bundle {self.spec.name!r}: its preprocessing makes {got.shape[1:]} of samples of shape "
+                f"{sample.shape[1:]}"
+            )
 
     def differences(self, info: StreamInfo) -> list[tuple[str, str, str, bool]]:
         """Compare a stream with what the network was trained for.
@@ -197,7 +225,13 @@ def _build_model(spec: Spec) -> ScoringModel:
         labels = spec.labels
         module = plugins.load("models", spec.model)
         model: ScoringModel = module.build(module.Config(**spec.model_args))
-    except (ConfigError, ValidationError, TypeError) as error:
+    except ValidationError as error:
+        what = "; ".join(
+            f"{'.'.join(map(str, item['loc']))} {item['msg'].removeprefix('Value error, ')}".strip()
+            for item in error.errors()
+        )
+        raise BundleError(f"bundle {spec.name!r}: network {spec.model!r} cannot be built: {what}") from error
+    except (ConfigError, TypeError) as error:
         raise BundleError(f"bundle {spec.name!r}: network {spec.model!r} cannot be built: {error}") from error
     if model.n_classes != len(labels) or model.n_channels != len(spec.channels):
         raise BundleError(
@@ -226,10 +260,17 @@ def save_bundle(path: Path, spec: Spec, model: ScoringModel) -> str:
     """Write a bundle and return its hash.
 
     The probabilities that the network gives for a fixed input are stored as golden vectors.
+
+    Raises
+    ------
+    BundleError
+        If they are no numbers: such weights can never score.
     """
     model = model.eval()
     tensors = {f"model.{name}": value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     tensors["golden.probs"] = _golden_probs(model, _golden_input(model))
+    if not tensors["golden.probs"].isfinite().all():
+        raise BundleError(f"bundle {spec.name!r}: the network answers with NaN or infinity; look at its weights")
     header = {"format": FORMAT, "version": FORMAT_VERSION, "spec": spec.model_dump(mode="json")}
     sha256 = _content_hash(header, tensors)
     metadata = {"streamscore": json.dumps({**header, "sha256": sha256})}
@@ -325,7 +366,7 @@ def load_bundle(name: str | Path = "default") -> Bundle:
             "this machine's torch computes something else. Do not use it"
         )
     bundle = Bundle(spec, model, sha256)
-    bundle.chain()  # a chain that cannot be built must not wait for the run
+    bundle.try_chain()
     return bundle
 
 
@@ -374,7 +415,7 @@ def _describe(inline: NetworkSection) -> Bundle:
     spec = spec.model_copy(update={"provenance": provenance})
     header = {"format": FORMAT, "version": FORMAT_VERSION, "spec": spec.model_dump(mode="json")}
     bundle = Bundle(spec, model, _content_hash(header, model.state_dict()), is_trained=has_weights)
-    bundle.chain()
+    bundle.try_chain()
     return bundle
 
 

@@ -189,6 +189,7 @@ class Engine:
             expiry_s=self._config.command_expiry_s,
         )
         self._scorer.warm_up()
+        notices = self._scorer.notices()  # they take time, which samples must not wait for
         gc.collect()
         gc.freeze()
         self._flushed = self._source.begin()
@@ -212,7 +213,7 @@ class Engine:
         for sink in self._sinks:
             sink.open(start)
         self._outbox.send(start)
-        for level, text in self._scorer.notices():
+        for level, text in notices:
             self._outbox.notice(level, text)
 
     def _ingest(self, chunk: Chunk) -> None:
@@ -362,7 +363,10 @@ class Engine:
         self._outbox.notice("warning", f"stream {self._info.name!r} {reason}")
         stop = self._timebase.next_index
         for kind in self._scorer.kinds:
-            self._decide(Posterior(stop, stop, now_s, now_s, (), UNKNOWN, False, reason, kind), now_s, now_s)
+            # On the same track of stream time as what came before, or a policy would take it for the future.
+            lag_s = self._scorer.lag_s(kind)
+            t_s = now_s - lag_s
+            self._decide(Posterior(stop, stop, t_s, t_s, (), UNKNOWN, False, reason, kind, lag_s), now_s, now_s)
 
     def counters(self) -> dict[str, int]:
         """Everything that was lost, withheld or late, by name."""

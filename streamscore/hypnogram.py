@@ -111,8 +111,9 @@ class Hypnogram:
         which sample indices are on it, and all others go by their index: the clock of a device drifts
         by more than a sample in minutes, and its stamps jitter.
 
-        Where an epoch was scored more than once, a final posterior stands above a provisional one, and a
-        later one above an earlier one of its kind. Epochs without a valid posterior are UNKNOWN.
+        Where an epoch was scored more than once, a valid posterior stands above an invalid one (a gap may keep the
+        final word from coming), a final above a revised above a provisional one, and a later one above an earlier
+        one of its kind. Epochs without a valid posterior are UNKNOWN.
 
         Parameters
         ----------
@@ -144,7 +145,7 @@ class Hypnogram:
         for posterior, k in zip(whole, places, strict=True):
             if k < 0 or anchor is None or not _same_grid(posterior, anchor):
                 continue
-            if k not in taken or posterior.kind == "final" or taken[k].kind == "provisional":
+            if k not in taken or _worth(posterior) >= _worth(taken[k]):
                 taken[k] = posterior
         n_epochs = max(taken, default=-1) + 1
         codes = np.full(n_epochs, UNKNOWN_CODE, np.int8)
@@ -303,6 +304,11 @@ def read_edf_hypnogram(path: Path | str, labels: tuple[str, ...] | None = None) 
             "scoring, or give the labels of its vocabulary"
         )
     return Hypnogram.from_codes(scored.codes, scored.labels, scored.epoch_s, scored.t0_s)
+
+
+def _worth(posterior: Posterior) -> tuple[bool, int]:
+    """Which of several words on an epoch stands."""
+    return posterior.valid, ("provisional", "revised", "final").index(posterior.kind)
 
 
 def _same_grid(posterior: Posterior, anchor: Posterior) -> bool:

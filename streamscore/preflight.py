@@ -12,6 +12,7 @@ from streamscore.bundle import Bundle, open_bundle
 from streamscore.clock import LslClock
 from streamscore.config import RigConfig, load_rig_file
 from streamscore.errors import StreamscoreError
+from streamscore.runner import choose_device
 from streamscore.scorer import hop_in_samples
 from streamscore.sources.base import Source
 from streamscore.timebase import Timebase
@@ -54,6 +55,10 @@ def preflight(path: Path, listen_s: float) -> list[Row]:
             return [*rows, Row("bundle", wanted, str(error), False)]
         rows.append(Row("bundle", wanted, f"{bundle.spec.name} {bundle.sha256[:12]}", True))
         rows += _fits_bundle(config, bundle)
+        try:
+            rows.append(Row("device", config.device, str(choose_device(config.device)), True))
+        except StreamscoreError as error:
+            rows.append(Row("device", config.device, str(error), False))
     source = build_source(config.source, LslClock())
     kind = str(config.source["kind"])
     try:

@@ -74,6 +74,8 @@ class Runner:
     ----------
     notes
         What a person should know, such as why no CUDA graph is used; for the log.
+    step_s
+        Time that a step of one stream took last in :meth:`warm_up`.
     """
 
     #: Time after which a warm-up of a heavy network goes without its repetitions.
@@ -85,6 +87,7 @@ class Runner:
         self.device = choose_device(device)
         self.precision: Precision = precision
         self.notes: list[str] = []
+        self.step_s = 0.0
         self._model = model.to(self.device)
         if precision != "float32":
             _keep_recurrence_in_float32(model)
@@ -113,8 +116,13 @@ class Runner:
             for n in (1, n_rows, 1):
                 x, state = one.expand(n, *shape[1:]).contiguous(), self._on_device(self._model.initial_state(n))
                 for k in range(3):
-                    if k == 0 or time.perf_counter() < end_s:
-                        self._forward(x, state)
+                    begin_s = time.perf_counter()
+                    # A batch of a heavy network would take many times as long as one step of it.
+                    if (k or n > 1) and begin_s + (n * self.step_s if n > 1 else 0.0) > end_s:
+                        break
+                    self._forward(x, state)
+                    if n == 1:
+                        self.step_s = time.perf_counter() - begin_s
 
     def step(self, x: Tensor, streams: list[int]) -> FloatArray:
         """Advance streams by the steps in `x`.

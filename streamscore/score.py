@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from streamscore.bundle import Bundle, open_bundle
 from streamscore.clock import VirtualClock
 from streamscore.config import RigConfig, load_rig_file
 from streamscore.engine import Engine, Summary
-from streamscore.errors import BundleMismatchError
+from streamscore.errors import BundleMismatchError, ConfigError
 from streamscore.events import Event, PosteriorEvent
 from streamscore.hypnogram import Hypnogram
 from streamscore.labels import UNKNOWN, name_of
@@ -112,7 +113,8 @@ def score_file(
     RecordingError, StreamFormatError, BundleMismatchError
         If the file cannot be read or does not fit.
     """
-    epoch_s = bundle.model.timing.epoch_samples / bundle.spec.sfreq
+    timing = bundle.model.timing
+    epoch_s, step_s = timing.epoch_samples / bundle.spec.sfreq, timing.step_samples / bundle.spec.sfreq
     section = {
         "kind": "file",
         "path": path,
@@ -122,7 +124,13 @@ def score_file(
         "chunk_s": chunk_s,
     }
     config = (base or RigConfig(source={})).model_copy(
-        update={"source": section, "hop_s": hop_s or epoch_s, "policy": None, "rig": None, "sinks": ()}
+        update={
+            "source": section,
+            "hop_s": hop_s or max(epoch_s, step_s),
+            "policy": None,
+            "rig": None,
+            "sinks": (),
+        }
     )
     clock = VirtualClock()
     source = file_source.build(file_source.Config(**section), clock)
@@ -207,6 +215,8 @@ def score_command(
             bundle_choice = base.bundle
         look_ahead_s = base.look_ahead_s if look_ahead_s is None else look_ahead_s
         channels = None  # raw.xdf holds the channels under the bundle's names
+    if hop_s is not None and not (math.isfinite(hop_s) and hop_s > 0):
+        raise ConfigError(f"hop_s is {hop_s:g}; choose a number of seconds above 0")
     bundle = open_bundle(bundle_choice, look_ahead_s)
     if base is not None and record.run["bundle_hash"] not in ("", bundle.sha256):
         raise BundleMismatchError(

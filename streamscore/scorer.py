@@ -12,6 +12,7 @@ the network as one batch.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -43,6 +44,8 @@ class PosteriorSource(Protocol):
 
     def notices(self) -> list[tuple[NoticeLevel, str]]: ...
 
+    def lag_s(self, kind: PosteriorKind) -> float: ...
+
 
 def hop_in_samples(hop_s: float, sfreq: float, timing: Timing | None) -> int:
     """Return the hop in samples; `timing` is ``None`` where there is no network.
@@ -53,6 +56,8 @@ def hop_in_samples(hop_s: float, sfreq: float, timing: Timing | None) -> int:
         If it is not a whole number of samples, does not go with the network's step, or would cut windows that
         are scored as a whole.
     """
+    if not math.isfinite(hop_s):
+        raise ConfigError(f"hop_s is {hop_s:g}; choose a number of seconds")
     hop_samples = round(hop_s * sfreq)
     # Frame rates such as 16.8 Hz have no finite period: a millionth is what people can write.
     if hop_samples < 1 or abs(hop_samples - hop_s * sfreq) > 1e-5 * hop_samples:
@@ -65,6 +70,10 @@ def hop_in_samples(hop_s: float, sfreq: float, timing: Timing | None) -> int:
         raise ConfigError(
             f"hop_s {hop_s:g} does not fit a network that scores whole windows of {step_s:g} s; leave hop_s out, "
             "or take a variant that slides"
+        )
+    if timing.chunk_steps and hop_samples > step:
+        raise ConfigError(
+            f"hop_s {hop_s:g} would pass over steps of {step_s:g} s that close a chunk; choose {step_s:g} or less"
         )
     if step % hop_samples and hop_samples % step:
         raise ConfigError(
@@ -134,6 +143,8 @@ class ReadPlan:
                 entries = [Entry(k, "final", self._is_usable(k, *at)) for k in reversed(inside)]
             elif self._revise:
                 entries = [Entry(k, "revised", self._is_usable(k, *at)) for k in reversed(inside) if k]
+        else:
+            entries = [Entry(0, "final", False)]  # nothing that was open will be closed
         return [*entries, Entry(0, "provisional", n_since_gap > 0 and self._is_usable(0, *at))]
 
 
@@ -182,6 +193,9 @@ class Unscored:
 
     def notices(self) -> list[tuple[NoticeLevel, str]]:
         return []
+
+    def lag_s(self, kind: PosteriorKind) -> float:
+        return 0.0
 
 
 class Scorer:
@@ -325,6 +339,16 @@ class Scorer:
     def notices(self) -> list[tuple[NoticeLevel, str]]:
         """What a person should know about how the network computes here; ask after :meth:`warm_up`."""
         told: list[tuple[NoticeLevel, str]] = [("warning", note) for note in self.runner.notes]
+        tick_s = self._tick / self._sfreq
+        if self.runner.step_s > tick_s:
+            told.append(
+                (
+                    "warning",
+                    f"a step of the network takes {self.runner.step_s:.2g} s here, and one is due every "
+                    f"{tick_s:.2g} s: a run at a rig's pace will fall behind; choose a longer hop_s, more threads "
+                    "or a lighter network",
+                )
+            )
         if self.runner.precision != "float32":
             found = self.runner.agreement()
             told.append(
@@ -335,6 +359,14 @@ class Scorer:
                 )
             )
         return told
+
+    def lag_s(self, kind: PosteriorKind) -> float:
+        """Least lag of the outputs of a kind."""
+        finals = self._timing.final_reads
+        reads = [read for read, is_final in zip(self._timing.reads, finals, strict=True) if is_final]
+        if kind != "final" or self._timing.chunk_steps:
+            reads = list(self._timing.reads)
+        return reads[0].lag_samples / self._sfreq
 
     def _boundaries(self, cursor: int, stop: int) -> range:
         """Absolute indices in ``(cursor, stop]`` at which an output is due."""

@@ -57,6 +57,9 @@ class Stimulation:
         decision = self._policy.update(posterior, age_s)
         if decision is not None:
             self._act(decision, posterior.t_stop_s, age_s)
+        elif not posterior.valid:
+            # Whatever the policy believes: nothing stays on over what cannot be trusted.
+            self.off(posterior.t_stop_s + age_s, f"{posterior.state}: {posterior.reason}")
 
     def poll(self, now_s: float) -> None:
         """Take acknowledgements in; treat a missing one as a rig that may be on."""

@@ -443,6 +443,8 @@ class TestEnds:
                 self.n = 0
 
             def update(self, posterior: Posterior, age_s: float) -> Decision | None:
+                if not posterior.valid:
+                    return None
                 self.n += 1
                 if self.n == 3:
                     raise ZeroDivisionError("division by zero")

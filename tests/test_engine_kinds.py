@@ -12,9 +12,9 @@ import pytest
 
 from streamscore.clock import VirtualClock
 from streamscore.policies import dwell
-from streamscore.policies.base import Policy
-from streamscore.types import FloatArray
-from tests.streams import Run, chunks, run_engine
+from streamscore.policies.base import Decision, Policy
+from streamscore.types import FloatArray, Posterior
+from tests.streams import Run, ScriptedRig, chunks, run_engine
 from tests.toys import SFREQ, STEP, Toy, toy_bundle
 
 T0_S = 100.0
@@ -84,3 +84,67 @@ def test_a_stall_makes_both_tracks_unknown() -> None:
         "final": ("UNKNOWN", False),
     }
     assert all("stalled" in event.reason for event in last.values())
+
+
+def lagged_policy(labels: tuple[str, ...]) -> Policy:
+    """Acts on final outputs, for little longer than their lag and the time until a stall is told."""
+    return dwell.build(
+        dwell.Config(states=("Wake",), probability=0.6, dwell_s=0, refractory_s=60, max_age_s=10, duration_s=4),
+        labels,
+    )
+
+
+@pytest.mark.parametrize("silence_s", [4.0, 9.0])
+def test_a_stall_switches_off_what_a_lagged_output_switched_on(silence_s: float) -> None:
+    data = steps(9, 6, 3, 0)
+    script: list[Any] = [*chunks(data, T0_S + np.arange(len(data)) / SFREQ, [STEP]), silence_s]
+    clock = VirtualClock(T0_S)
+    rig = ScriptedRig(clock)
+    run = run_engine(
+        toy_bundle(Toy((0, 2)), hop_s=1.0),
+        script,
+        clock=clock,
+        sfreq=SFREQ,
+        policy=lagged_policy,
+        rig=rig,
+        mode="live",
+    )
+    assert rig.actions[0] == "on"
+    off = next(event for event in run.of("command") if event.action == "off")
+    assert "stalled" in off.reason
+    assert off.wall_s < T0_S + 4.0 + 2.5  # the stall is told after 2 s of silence
+
+
+def test_an_invalid_output_switches_off_whatever_the_policy_believes() -> None:
+    class Forgetful(Policy):
+        """Says on once, and nothing ever after."""
+
+        told = False
+
+        def update(self, posterior: Posterior, age_s: float) -> Decision | None:
+            if posterior.valid and not self.told:
+                self.told = True
+                return Decision("on", 60.0, "once")
+            return None
+
+    data = steps(3, 3, 3, 3, 3, 3)
+    data[35] = np.nan
+    clock = VirtualClock(T0_S)
+    rig = ScriptedRig(clock)
+    run_engine(
+        toy_bundle(Toy(), hop_s=1.0), chunks(data, T0_S + np.arange(len(data)) / SFREQ, [STEP]), clock=clock,
+        sfreq=SFREQ, policy=lambda _: Forgetful(), rig=rig, mode="live",
+    )  # fmt: skip
+    assert rig.actions[:2] == ["on", "off"]
+
+
+def test_a_lost_chunk_is_unknown_on_both_tracks() -> None:
+    data = np.concatenate([steps(3, 3, -2, -2, 3, 3), steps(3, 3, -2, -2)])
+    keep = np.delete(np.arange(len(data)), np.s_[55:58])
+    stamps_s = T0_S + np.arange(len(data)) / SFREQ
+    run = run_engine(
+        toy_bundle(Toy((0, 1), chunk=2), hop_s=1.0), chunks(data[keep], stamps_s[keep], [STEP]),
+        clock=VirtualClock(T0_S), sfreq=SFREQ,
+    )  # fmt: skip
+    for kind in ("provisional", "final"):
+        assert "UNKNOWN" in [event.state for event in run.of("state") if event.kind == kind][1:]

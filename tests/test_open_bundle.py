@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from streamscore.clock import VirtualClock
 from streamscore.config import parse_rig
 from streamscore.errors import BundleError, ConfigError
 from streamscore.models import deepsleepnet
+from streamscore.score import score_file
 from streamscore.scorer import Scorer
 from streamscore.types import Segment
 
@@ -190,3 +192,77 @@ policy: {kind: dwell, states: [N3], max_age_s: 30}
 def test_an_old_folder_of_bundles_still_loads() -> None:
     for path in (Path(__file__).parents[1] / "streamscore" / "bundles").glob("*.safetensors"):
         assert load_bundle(path).is_trained
+
+
+SEQ = {"variant": "published"}
+
+
+class TestWhatCannotWork:
+    """Refused when it is put together, not during a run."""
+
+    @pytest.mark.parametrize(
+        ("section", "what"),
+        [
+            ({"model": "roi_rnn", "preprocess": [{"kind": "pixel_normalise"}]}, "is for movies"),
+            ({"model": "tinysleepnet", "preprocess": [{"kind": "pixel_normalise"}]}, r"samples of shape \(1,\)"),
+        ],
+    )
+    def test_a_chain_that_does_not_take_such_samples(self, section: dict[str, Any], what: str) -> None:
+        with pytest.raises(BundleError, match=what):
+            open_bundle(section)
+
+    def test_a_signal_step_on_frames(self) -> None:
+        section = {
+            "model": "cnn_bilstm",
+            "model_args": {"variant": "causal", "frame_shape": [16, 16], "n_filters": 2, "n_hidden": 2},
+            "preprocess": [{"kind": "bandpass", "low_hz": 0.1, "high_hz": 5.0}],
+        }
+        with pytest.raises(BundleError, match=r"samples of shape \(16, 16\)"):
+            open_bundle(section)
+
+    def test_no_look_ahead_where_there_is_one_by_design(self) -> None:
+        with pytest.raises(BundleError, match=r"0\.5 s late by design; leave look_ahead_s out"):
+            open_bundle({"model": "roi_rnn"}, 0.0)
+
+    @pytest.mark.parametrize(
+        ("section", "remedy"),
+        [
+            ({"model": "seqsleepnet", "model_args": SEQ}, "take its variant: sliding"),
+            ({"model": "deepsleepnet", "model_args": {"n_filters": 2, "n_hidden": 2}}, "write uses: provisional"),
+        ],
+    )
+    def test_a_policy_on_final_outputs_that_come_in_bursts(self, section: dict[str, Any], remedy: str) -> None:
+        policy = {"kind": "dwell", "states": ["N3"], "max_age_s": 1e4}
+        with pytest.raises(ConfigError, match=f"in bursts.*{remedy}"):
+            check_policy(policy, open_bundle(section))
+
+    def test_a_hop_that_passes_over_the_close_of_a_chunk(self) -> None:
+        section = {"model": "deepsleepnet", "model_args": {"n_filters": 2, "n_hidden": 2}}
+        with pytest.raises(ConfigError, match="would pass over steps of 30 s that close a chunk"):
+            Scorer(open_bundle(section), hop_s=60.0)
+
+    @pytest.mark.parametrize("hop_s", [float("nan"), float("inf")])
+    def test_a_hop_that_is_no_number(self, hop_s: float) -> None:
+        with pytest.raises(ConfigError, match="choose a number of seconds"):
+            Scorer(load_bundle("default"), hop_s=hop_s)
+
+
+def test_a_file_is_scored_in_whole_windows_without_being_asked(tmp_path: Path) -> None:
+    made = open_bundle({"model": "seqsleepnet", "model_args": SEQ})
+    n_window = made.model.timing.step_samples // 3000
+    x = np.random.default_rng(0).normal(0.0, 30.0, (2 * n_window * 3000 + 3000, 1)).astype(np.float32)
+    np.savez(tmp_path / "night.npz", data=x, sfreq=100.0, channels=np.array(["EEG"]), units=np.array(["uV"]))
+    result = score_file(tmp_path / "night.npz", made)
+    assert len(result.hypnogram) == 2 * n_window
+    assert all(posterior.kind == "final" and posterior.valid for posterior in result.posteriors)
+
+
+def test_warming_up_a_heavy_network_does_not_run_a_batch_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Scorer(load_bundle("default")).runner
+    rows: list[int] = []
+    monkeypatch.setattr(runner, "_forward", lambda x, _: (rows.append(len(x)), time.sleep(0.05)))
+    runner.WARM_UP_S = 0.5
+    runner.warm_up(30)
+    assert 30 not in rows
+    assert rows.count(1) >= 2
+    assert runner.step_s == pytest.approx(0.05, abs=0.05)

@@ -64,8 +64,9 @@ class PlainLines:
         if isinstance(event, events.HeartbeatEvent):
             return self._heartbeat(state, event)
         if isinstance(event, events.StateEvent):
+            lag = f", {event.kind}, lag {event.lag_s:g} s" if event.kind != "final" or event.lag_s else ""
             how = (
-                f"p {event.probability:.2f}, latency {number(event.latency_ms)} ms"
+                f"p {event.probability:.2f}, latency {number(event.latency_ms)} ms{lag}"
                 if event.valid
                 else event.reason
             )
