@@ -153,7 +153,7 @@ def count_macs(build: Callable[[], ScoringModel]) -> int:
 
 def measure_step(model: ScoringModel, device: torch.device) -> StepTime:
     """Time steps of one stream, one after the other as in a run."""
-    model = model.to(device)
+    model = model.for_inference().to(device)
     x, state = _step(model, device)
     times_ms: list[float] = []
     with torch.inference_mode():

@@ -88,9 +88,9 @@ class Runner:
         self.precision: Precision = precision
         self.notes: list[str] = []
         self.step_s = 0.0
-        self._model = model.to(self.device)
+        self._model = model.for_inference().to(self.device)
         if precision != "float32":
-            _keep_recurrence_in_float32(model)
+            _keep_recurrence_in_float32(self._model)
         self._fresh = self._on_device(model.initial_state(1))
         self._state = self._on_device(model.initial_state(n_streams))
         self._graph: _Graph | None = None

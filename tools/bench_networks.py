@@ -73,8 +73,8 @@ TABLES: dict[str, dict[str, Subject]] = {
         "causal, one frame, bfloat16": Subject(
             "cnn_bilstm", {"variant": "causal"}, every=10, precision="bfloat16"
         ),
-        "look-ahead of 2 s, provisional + final": Subject(
-            "cnn_bilstm", {"variant": "lookahead", "look_ahead_s": 2.0, "max_look_ahead_s": 10.0}
+        "look-ahead of 2.5 s, provisional + final": Subject(
+            "cnn_bilstm", {"variant": "lookahead", "look_ahead_s": 2.5, "max_look_ahead_s": 10.0}
         ),
         WINDOW: Subject("cnn_bilstm", {}, every=70),
     },

@@ -215,6 +215,13 @@ class ScoringModel(nn.Module, ABC):
         """
         return self.initial_state(state[0].shape[0])
 
+    def for_inference(self) -> ScoringModel:
+        """This network prepared for scoring alone: the same function (1e-5), perhaps quicker, not to be trained.
+
+        By default the network itself. It must be in evaluation mode and is not changed.
+        """
+        return self
+
     @property
     def time_axis(self) -> int:
         """Axis of `x` along which time runs: 2 for signals, 1 for movies."""

@@ -8,6 +8,7 @@ what recurs is only its feature vector.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from streamscore.models.base import About, Example, Read, ScoringModel, State, Timing
-from streamscore.models.layers import same_padding, slide
+from streamscore.models.layers import fold_norms, same_padding, slide
 
 #: Frames of an image.
 N_FRAMES = 3
@@ -289,6 +290,12 @@ class EfficientNetDecoder(ScoringModel):
                 dropout=config.dropout if config.n_layers > 1 else 0.0,
             )
             self.head = nn.Linear(config.n_hidden, 1)
+
+    def for_inference(self) -> EfficientNetDecoder:
+        """A copy whose 49 batch normalisations are folded into the convolutions before them."""
+        folded = copy.deepcopy(self)
+        fold_norms(folded)
+        return folded
 
     def initial_state(self, batch_size: int) -> State:
         """Frames of the images to come, then either features of the windows to come or the recurrent state."""

@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 #: Cell and output of an LSTM layer, each ``(batch, n_hidden)``.
 Cell = tuple[Tensor, Tensor]
@@ -150,6 +151,21 @@ class PeepholeLstm(TfLstm):
         keep = torch.sigmoid(f + peep_f * cell + self.FORGET_BIAS)
         cell = keep * cell + torch.sigmoid(i + peep_i * cell) * torch.tanh(j)
         return cell, torch.sigmoid(o + peep_o * cell) * torch.tanh(cell)
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Fold each 2-D batch normalisation of `module` into the convolution registered right before it, in place.
+
+    In evaluation mode the two are one affine map; a normalisation becomes the identity.
+    """
+    before: tuple[str, nn.Module] | None = None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d) and before is not None and isinstance(before[1], nn.Conv2d):
+            setattr(module, before[0], fuse_conv_bn_eval(before[1], child))
+            setattr(module, name, nn.Identity())
+        else:
+            fold_norms(child)
+        before = name, child
 
 
 def slide(past: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:

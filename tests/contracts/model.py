@@ -213,6 +213,14 @@ class ModelContract(ABC):
         run(model, self.stream(model))
         assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
 
+    def test_what_is_prepared_for_inference_is_the_same_function(self) -> None:
+        model = self.make()
+        x = self.stream(model, batch_size=2)
+        before, _ = run(model, x)
+        prepared, _ = run(model.for_inference(), x)
+        torch.testing.assert_close(prepared, before, rtol=0, atol=self.tolerance)
+        assert torch.equal(run(model, x)[0], before)
+
     def test_it_can_be_trained(self) -> None:
         model = self.make()
         if model.n_trainable() == 0:

@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from streamscore.models.layers import (
     FrozenStatisticsNorm,
     PeepholeLstm,
     SameConv1d,
+    fold_norms,
     same_max_pool,
     same_padding,
 )
@@ -139,3 +140,24 @@ class TestPeepholeLstm:
     def test_parameters_are_counted_as_in_the_tables(self) -> None:
         n = sum(p.numel() for p in self.make().parameters())
         assert n == (self.n_in + self.n_hidden) * 4 * self.n_hidden + 4 * self.n_hidden + 3 * self.n_hidden
+
+
+def test_folding_leaves_no_norm_and_the_same_function() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(),
+        nn.Sequential(nn.Conv2d(4, 3, 1), nn.BatchNorm2d(3)),
+        nn.BatchNorm2d(3),
+    )  # fmt: skip
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2.0)
+            nn.init.normal_(norm.weight)
+    x = torch.randn(2, 2, 6, 6)
+    with torch.inference_mode():
+        expected = network.eval()(x)
+        fold_norms(network)
+        torch.testing.assert_close(network(x), expected)
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert len(norms) == 1  # the one that follows no convolution
