@@ -150,16 +150,17 @@ class Config(BaseModel):
 
 
 class FirstConv(nn.Conv2d):
-    """Convolution of frames of one channel as a product with their patches of 3x3 pixels.
+    """Convolution of frames of one channel, given a second channel of zeros.
 
-    For one channel torch's own leaves the filters of a pixel apart, which the next layer has to undo, or, with
-    more than one frame, is slower by far.
+    With one channel torch cannot tell in which order values lie in memory, and leaves the filters of a pixel
+    apart, which the next layer has to undo.
     """
 
     def forward(self, frames: Tensor) -> Tensor:
         """Map ``(n, 1, height, width)`` to ``(n, n_filters, height, width)``, the filters of a pixel together."""
-        patches = F.pad(frames[:, 0], (1, 1, 1, 1)).unfold(1, 3, 1).unfold(2, 3, 1)
-        return F.linear(patches.flatten(3), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        two = F.pad(frames.permute(0, 2, 3, 1), (0, 1)).permute(0, 3, 1, 2)
+        weight = F.pad(self.weight, (0, 0, 0, 0, 0, 1)).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(two, weight, self.bias, padding=1)
 
 
 class FrameCnn(nn.Module):
