@@ -213,7 +213,7 @@ def cells(entry: Entry) -> tuple[str, ...]:
         "∞" if entry.receptive_field_s is None else seconds(entry.receptive_field_s),
         seconds(entry.look_ahead_s),
         seconds(entry.warm_up_s),
-        " ".join(f"{time.p50_ms:.3g}" for time in entry.measured) or "–",
+        " ".join(_milliseconds(time.p50_ms) for time in entry.measured) or "–",
     )
 
 
@@ -255,3 +255,7 @@ def _short(n: int) -> str:
         if n >= size:
             return f"{n / size:.3g}{unit}"
     return str(n)
+
+
+def _milliseconds(value_ms: float) -> str:
+    return f"{value_ms:.0f}" if value_ms >= 100 else f"{value_ms:.3g}"
