@@ -25,7 +25,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from streamscore import plugins
-from streamscore.config import NetworkSection
+from streamscore.config import NetworkSection, load_rig_file
 from streamscore.errors import BundleCorruptError, BundleError, BundleMismatchError, ConfigError
 from streamscore.labels import vocabulary
 from streamscore.models.base import ScoringModel
@@ -373,11 +373,18 @@ def load_bundle(name: str | Path = "default") -> Bundle:
 def open_bundle(choice: str | dict[str, Any], look_ahead_s: float | None = None) -> Bundle:
     """Return the bundle that a rig file names or describes, at the look-ahead that it asks for.
 
+    `choice` may also be a rig file itself (``.yaml``), whose bundle is then meant.
+
     Raises
     ------
     BundleError, BundleCorruptError
         If it cannot be loaded or built, or has no such look-ahead.
     """
+    if isinstance(choice, str) and Path(choice).suffix in (".yaml", ".yml"):
+        rig = load_rig_file(Path(choice))
+        if rig.bundle is None:
+            raise BundleError(f"{choice}: its bundle is null, so that there is nothing to score with")
+        return open_bundle(rig.bundle, rig.look_ahead_s if look_ahead_s is None else look_ahead_s)
     if isinstance(choice, str) and choice in plugins.kinds("models"):
         if not hasattr(plugins.load("models", choice), "provenance"):
             raise BundleError(

@@ -285,7 +285,10 @@ def replay(
 @app.command(epilog=EXIT_CODES)
 def score(
     file: Annotated[Path, typer.Argument(help="Recording, or the folder of a run.")],
-    bundle: Annotated[str | None, typer.Option("--bundle", "-b", help="Bundle file or name. [default]")] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", "-b", help="Bundle file or name, or a rig file whose bundle is meant. [default]"),
+    ] = None,
     stream: Annotated[str | None, typer.Option(help="Stream inside a file that holds several.")] = None,
     channel: Annotated[
         list[str] | None, typer.Option("--channel", help="INPUT=LABEL: which channel of the file is which.")

@@ -143,6 +143,22 @@ class TestWrittenOut:
             parse_rig(f"source: {{kind: noise}}\n{text}", "rig.yaml")
 
 
+class TestRigFileAsBundle:
+    """``--bundle rig.yaml`` scores with what that rig scores with."""
+
+    def test_its_network_and_look_ahead_are_meant(self, bundle: Bundle, tmp_path: Path) -> None:
+        save_bundle(tmp_path / "b.safetensors", bundle.spec, bundle.model)
+        rig = tmp_path / "rig.yaml"
+        rig.write_text(f"source: {{kind: noise}}\nbundle: {tmp_path / 'b.safetensors'}\nlook_ahead_s: 8\n")
+        assert open_bundle(str(rig)).model.timing.look_ahead_samples == 256
+        assert open_bundle(str(rig), 2.0).model.timing.look_ahead_samples == 64
+
+    def test_a_rig_that_only_records_has_none(self, tmp_path: Path) -> None:
+        (tmp_path / "rig.yaml").write_text("source: {kind: noise}\nbundle: null\n")
+        with pytest.raises(BundleError, match="its bundle is null"):
+            open_bundle(str(tmp_path / "rig.yaml"))
+
+
 class TestAssembly:
     """What must not be joined."""
 
