@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -25,6 +26,10 @@ def streamscore(*arguments: str | Path, timeout_s: float = PATIENCE_S) -> subpro
     )
 
 
+def _mind_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Running:
     """A command that runs while the test goes on; its JSON lines are collected."""
 
@@ -39,6 +44,8 @@ class Running:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **(env or {})},
+            # A shell that runs the tests in the background lets them, and what they start, ignore Ctrl-C.
+            preexec_fn=None if sys.platform == "win32" else _mind_ctrl_c,
         )
         self._threads = [
             threading.Thread(target=self._collect, args=(stream,), daemon=True)
