@@ -16,9 +16,9 @@ from streamscore.clock import Clock, LslClock
 from streamscore.config import RigConfig, plugin_config
 from streamscore.engine import Engine, RecorderLike
 from streamscore.errors import ConfigError
+from streamscore.outputs import ReadPlan
 from streamscore.policies.base import Policy
 from streamscore.record import NullRecorder, Recorder
-from streamscore.scorer import ReadPlan
 from streamscore.sinks.base import Sink
 from streamscore.sources.base import Source
 from streamscore.stimulation import Mode

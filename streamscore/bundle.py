@@ -200,10 +200,13 @@ class Bundle:
             f"{name}: expected {want}, got {got}" for name, want, got, fits in self.differences(info) if not fits
         ]
         if wrong:
+            other = "use a bundle trained for this rig"
+            if hasattr(plugins.load("models", self.spec.model), "provenance"):
+                # Its weights fit any rate that its arguments allow.
+                other = f"write bundle: {{model: {self.spec.model}, sfreq: {info.sfreq:g}}} in the rig file"
             raise BundleMismatchError(
                 f"bundle {self.spec.name!r} does not fit stream {info.name!r}: {'; '.join(wrong)}. "
-                "Select the right stream or map its channels in the rig file (source.channels), or use a "
-                "bundle trained for this rig"
+                f"Select the right stream or map its channels in the rig file (source.channels), or {other}"
             )
 
 

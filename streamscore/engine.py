@@ -21,10 +21,11 @@ from streamscore.config import RigConfig
 from streamscore.labels import UNKNOWN
 from streamscore.latency import Deadline
 from streamscore.outbox import Outbox
+from streamscore.outputs import hop_in_samples
 from streamscore.policies.base import Policy
 from streamscore.quality import Quality
 from streamscore.rigs.base import Rig
-from streamscore.scorer import PosteriorSource, Scorer, Unscored, hop_in_samples
+from streamscore.scorer import PosteriorSource, Scorer, Unscored
 from streamscore.sinks.base import Sink
 from streamscore.sources.base import Source
 from streamscore.stimulation import Mode, Stimulation

@@ -12,8 +12,8 @@ from streamscore.bundle import Bundle, open_bundle
 from streamscore.clock import LslClock
 from streamscore.config import RigConfig, load_rig_file
 from streamscore.errors import StreamscoreError
+from streamscore.outputs import hop_in_samples
 from streamscore.runner import choose_device
-from streamscore.scorer import hop_in_samples
 from streamscore.sources.base import Source
 from streamscore.timebase import Timebase
 from streamscore.types import Chunk, Segment, StreamInfo

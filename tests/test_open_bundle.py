@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -275,10 +274,15 @@ def test_a_file_is_scored_in_whole_windows_without_being_asked(tmp_path: Path) -
 
 def test_warming_up_a_heavy_network_does_not_run_a_batch_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Scorer(load_bundle("default")).runner
+    clock = VirtualClock()
     rows: list[int] = []
-    monkeypatch.setattr(runner, "_forward", lambda x, _: (rows.append(len(x)), time.sleep(0.05)))
-    runner.WARM_UP_S = 0.5
+
+    def step(x: torch.Tensor, _: object) -> None:
+        rows.append(len(x))
+        clock.wait_s(0.3)
+
+    monkeypatch.setattr(runner, "_forward", step)
+    monkeypatch.setattr("streamscore.runner.time.perf_counter", clock.now_s)
     runner.warm_up(30)
-    assert 30 not in rows
-    assert rows.count(1) >= 2
-    assert runner.step_s == pytest.approx(0.05, abs=0.05)
+    assert rows == [1, 1, 1, 1]  # as many as fit into a second, and none of 30
+    assert runner.step_s == pytest.approx(0.3)

@@ -11,7 +11,8 @@ from streamscore.bundle import Bundle
 from streamscore.errors import ConfigError
 from streamscore.labels import UNKNOWN
 from streamscore.models.base import Read, Timing
-from streamscore.scorer import Scorer, Unscored, hop_in_samples
+from streamscore.outputs import hop_in_samples
+from streamscore.scorer import Scorer, Unscored
 from streamscore.types import FloatArray, Gap, Posterior, Segment
 from tests.bundles import CHAIN, EPOCH, HOP, N_PHASES, SFREQ, expected, one_shot, signal, small_spec, untrained
 from tests.streams import cuts, sizes

@@ -11,7 +11,8 @@ from hypothesis import given
 
 from streamscore.errors import ConfigError
 from streamscore.models.base import Read, Timing
-from streamscore.scorer import ReadPlan, Scorer, hop_in_samples
+from streamscore.outputs import ReadPlan, hop_in_samples
+from streamscore.scorer import Scorer
 from streamscore.types import FloatArray, Gap, Posterior, Segment
 from tests.streams import cuts, sizes
 from tests.toys import SFREQ, STEP, Toy, toy_bundle

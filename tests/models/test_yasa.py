@@ -12,10 +12,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from streamscore.errors import ConfigError
+from streamscore.bundle import open_bundle
+from streamscore.errors import BundleMismatchError, ConfigError
 from streamscore.features.yasa_classifier import load_classifier
 from streamscore.models.base import ScoringModel
 from streamscore.models.yasa import ABOUT, FULL_LAG_EPOCHS, Config, Yasa, build, night_statistics, provenance
+from streamscore.types import StreamInfo
 from tests.contracts.model import ModelContract, run
 
 antropy = pytest.importorskip("antropy")
@@ -363,3 +365,16 @@ class TestGap:
         assert final.is_usable(63 * 3000, 3 * 3000)
         assert not final.is_usable(62 * 3000, 2 * 3000)
         assert not final.is_usable(59 * 3000, 9 * 3000)
+
+
+def test_another_rate_is_refused_with_what_to_write() -> None:
+    bundle = open_bundle("yasa")
+    assert bundle.is_trained
+    assert bundle.spec.provenance[
+        "classifier_sha256" if "classifier_sha256" in bundle.spec.provenance else "sha256"
+    ]
+    with pytest.raises(BundleMismatchError, match=r"expected 100, got 256.*bundle: \{model: yasa, sfreq: 256\}"):
+        bundle.check(StreamInfo("amp", 256.0, ("EEG",), ("uV",)))
+    fits = open_bundle({"model": "yasa", "sfreq": 256})
+    fits.check(StreamInfo("amp", 256.0, ("EEG",), ("uV",)))
+    assert fits.model.timing.step_samples == 30 * 256
