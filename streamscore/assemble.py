@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,8 +14,8 @@ from streamscore import config as rig_config
 from streamscore import plugins
 from streamscore.bundle import Bundle, open_bundle
 from streamscore.clock import Clock, LslClock
-from streamscore.config import RigConfig, plugin_config
-from streamscore.engine import Engine, RecorderLike
+from streamscore.config import RigConfig, StreamConfig, plugin_config
+from streamscore.engine import Engine, RecorderLike, Side
 from streamscore.errors import ConfigError
 from streamscore.outputs import ReadPlan
 from streamscore.policies.base import Policy
@@ -106,19 +107,19 @@ class Assembly:
         self._clock = clock or LslClock()
         self.run_id = new_run_id()
         self.run_folder = config.record / self.run_id if config.record else None
-        self.bundle: Bundle | None = open_bundle(config.bundle, config.look_ahead_s) if config.bundle else None
-        if self.bundle is not None and not self.bundle.is_trained and mode != "monitor":
-            raise ConfigError(
-                f"mode {mode} needs a trained network; {self.bundle.spec.name!r} has random weights. Give a "
-                "bundle, or use mode monitor"
-            )
-        if config.record is not None and self.bundle is not None and self.bundle.model.frame_shape:
-            raise ConfigError(
-                "frames of a camera cannot be recorded yet; write record: null (or give --no-record)"
-            )
+        streams = {"": config, **config.streams}
+        bundles = {name: _open(name, stream, mode) for name, stream in streams.items()}
+        self.bundle = bundles[""]
+        for name, opened in bundles.items():
+            if opened is not None and opened.layout.frame_shape:
+                self._refuse_to_record(name)  # and of a camera that nothing scores once it is open
         if config.policy is not None and self.bundle is not None:
             check_policy(config.policy, self.bundle)  # a wrong state must not wait for the run
         source = build_source(config.source, self._clock)
+        sides = {
+            name: Side(stream, build_source(stream.source, self._clock), bundles[name])
+            for name, stream in config.streams.items()
+        }
         sinks: list[Sink] = []
         self._rig = None
         try:
@@ -138,6 +139,7 @@ class Assembly:
             config,
             source,
             bundle=self.bundle,
+            sides=sides,
             clock=self._clock,
             make_recorder=self._make_recorder,
             sinks=sinks,
@@ -147,14 +149,42 @@ class Assembly:
             run_id=self.run_id,
         )
 
-    def _make_recorder(self, info: StreamInfo) -> RecorderLike:
+    def _refuse_to_record(self, name: str) -> None:
+        """Frames are not recorded in silence, nor left out in silence."""
+        stream = self._config.streams[name] if name else self._config
+        if self.run_folder is not None and stream.record_raw:
+            raise ConfigError(
+                f"{f'stream {name!r}' if name else 'main stream'}: frames of a camera cannot be recorded yet; write "
+                "record_raw: false (events and other streams are recorded), or record: null (--no-record)"
+            )
+
+    def _make_recorder(self, streams: Mapping[str, StreamInfo]) -> RecorderLike:
         if self.run_folder is None:
             return NullRecorder()
+        wanted = {"": self._config, **self._config.streams}
+        for name, info in streams.items():
+            if info.frame_shape is not None:
+                self._refuse_to_record(name)
         return Recorder(
             self.run_folder,
             run_id=self.run_id,
-            stream=info,
+            streams={name: info for name, info in streams.items() if wanted[name].record_raw},
             clock=self._clock,
             config_text=rig_config.dump(self._config),
             bundle_hash=self.bundle.sha256 if self.bundle else "",
         )
+
+
+def _open(name: str, stream: StreamConfig, mode: Mode) -> Bundle | None:
+    """Open the bundle of a stream."""
+    if not stream.bundle:
+        if stream.calibration:
+            raise ConfigError(f"{name or 'main stream'}: calibration is given, but there is no bundle to use it")
+        return None
+    bundle = open_bundle(stream.bundle, stream.look_ahead_s, stream.calibration)
+    if not bundle.is_trained and mode != "monitor":
+        raise ConfigError(
+            f"mode {mode} needs a trained network; {bundle.spec.name!r} has random weights. Give a "
+            "bundle, or use mode monitor"
+        )
+    return bundle

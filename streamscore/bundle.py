@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -29,8 +29,8 @@ from streamscore.config import NetworkSection, load_rig_file
 from streamscore.errors import BundleCorruptError, BundleError, BundleMismatchError, ConfigError
 from streamscore.labels import vocabulary
 from streamscore.models.base import ScoringModel
-from streamscore.preprocess.base import Chain
-from streamscore.types import StreamInfo
+from streamscore.preprocess.base import CPU, Chain
+from streamscore.types import Layout, StreamInfo
 from streamscore.units import normalise_unit
 
 FORMAT = "streamscore-bundle"
@@ -59,7 +59,13 @@ class Spec(BaseModel):
     sfreq
         Sampling rate in Hz that a rig must deliver.
     channels
-        Input names in order, such as ``("EEG",)``.
+        Input names in order, such as ``("EEG",)``; of a camera the lights.
+    frame_shape
+        ``(height, width)`` of the frames that the chain takes, where it turns them into regions; otherwise those
+        of the network.
+    calibrate
+        Kinds of steps of the chain whose constants belong to a rig or an animal, such as ``"affine"``: the rig
+        file must give them (``calibration``).
     unit
         Unit that a rig must deliver, or ``"any"`` when the chain removes the scale.
     hop_s
@@ -77,6 +83,8 @@ class Spec(BaseModel):
     vocabulary: str
     sfreq: float = Field(gt=0)
     channels: tuple[str, ...] = Field(min_length=1)
+    frame_shape: tuple[int, int] | None = None
+    calibrate: tuple[str, ...] = ()
     unit: Literal["uV", "V", "mV", "any"] = "any"
     hop_s: float | None = Field(1.0, gt=0)
     provenance: dict[str, Any] = Field(default_factory=dict)
@@ -102,12 +110,21 @@ class Bundle:
         Hash of the content, quoted in every event.
     is_trained
         False for a network with random weights, which must never act on a rig.
+    calibration
+        Kind of a step → arguments that the rig adds to those of the chain.
     """
 
     spec: Spec
     model: ScoringModel
     sha256: str
     is_trained: bool = True
+    calibration: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> Layout:
+        """What the samples of a rig must be made of."""
+        spec = self.spec
+        return Layout(spec.sfreq, spec.channels, spec.frame_shape or self.model.frame_shape)
 
     def at_look_ahead(self, look_ahead_s: float) -> Bundle:
         """Return the same weights with another look-ahead.
@@ -133,34 +150,58 @@ class Bundle:
         model.load_state_dict(self.model.state_dict(), assign=True)
         return replace(self, spec=spec, model=model.eval().requires_grad_(False))
 
-    def chain(self) -> Chain:
+    def chain(self, device: torch.device = CPU) -> Chain:
         """Return a fresh preprocessing chain; raises ``BundleError`` if its description makes no sense."""
         spec = self.spec
+        self._check_calibration()
         try:
-            return Chain(spec.preprocess, spec.sfreq, len(spec.channels))
+            return Chain(spec.preprocess, self.layout, self.calibration, device)
         except (ConfigError, ValueError, TypeError) as error:
             raise BundleError(f"bundle {spec.name!r}: preprocessing cannot be built: {error}") from error
 
+    def _check_calibration(self) -> None:
+        """Refuse constants of a rig that are missing, or for a step that the chain does not have."""
+        spec = self.spec
+        kinds = [str(step.get("kind")) for step in spec.preprocess]
+        if missing := [kind for kind in spec.calibrate if kind not in self.calibration]:
+            raise BundleError(
+                f"bundle {spec.name!r}: its chain needs what only this rig can tell: {', '.join(missing)}. Write "
+                f"calibration: {{{missing[0]}: …}} in the rig file; a transform comes from streamscore register"
+            )
+        if unknown := sorted(set(self.calibration) - set(kinds)):
+            raise BundleError(
+                f"bundle {spec.name!r}: calibration names {', '.join(unknown)}, but the steps of its chain are "
+                f"{', '.join(kinds) or 'none'}"
+            )
+
     def try_chain(self) -> None:
-        """Refuse a chain that cannot be built or does not take such samples, before a run finds out.
+        """Refuse a chain that cannot be built or does not give what the network takes, before a run finds out.
 
         Raises
         ------
         BundleError
             Saying why.
         """
-        sample = np.zeros((1, *(self.model.frame_shape or (self.model.n_channels,))), np.float32)
+        name, layout = self.spec.name, self.layout
+        chain = self.chain()
+        sample = np.zeros((1, *layout.sample_shape), np.float32)
         try:
-            got = self.chain().push(sample, 0)
-        except (ValueError, TypeError, IndexError) as error:
+            got = chain.push(sample, 0).shape[1:]
+        except (ValueError, TypeError, IndexError, RuntimeError) as error:
             raise BundleError(
-                f"bundle {self.spec.name!r}: its preprocessing does not take samples of shape {sample.shape[1:]}: "
-                f"{error}"
+                f"bundle {name!r}: its preprocessing does not take samples of shape {layout.sample_shape}: {error}"
             ) from error
-        if got.shape != sample.shape:
+        if got != chain.layout.sample_shape:
             raise BundleError(
-                f"bundle {self.spec.name!r}: its preprocessing makes {got.shape[1:]} of samples of shape "
-                f"{sample.shape[1:]}"
+                f"bundle {name!r}: its preprocessing makes {got} of samples of shape {layout.sample_shape}, and "
+                f"says {chain.layout.sample_shape}"
+            )
+        model = self.model
+        wanted = (model.n_channels, *(model.frame_shape or ()))
+        if got != wanted:
+            raise BundleError(
+                f"bundle {name!r}: network {self.spec.model!r} takes {_made_of(wanted)}, but its preprocessing "
+                f"gives {_made_of(got)}"
             )
 
     def differences(self, info: StreamInfo) -> list[tuple[str, str, str, bool]]:
@@ -180,8 +221,8 @@ class Bundle:
             ),
             ("channels", " ".join(spec.channels), " ".join(info.channels), info.channels == spec.channels),
         ]
-        if self.model.frame_shape or info.frame_shape:
-            want, got = _frames(self.model.frame_shape), _frames(info.frame_shape)
+        if self.layout.frame_shape or info.frame_shape:
+            want, got = _frames(self.layout.frame_shape), _frames(info.frame_shape)
             rows.append(("frames", want, got, want == got))
         for channel, unit in zip(info.channels, info.units, strict=True):
             fits = spec.unit == "any" or normalise_unit(unit) == spec.unit
@@ -214,6 +255,11 @@ def _frames(shape: tuple[int, int] | None) -> str:
     return "none" if shape is None else f"{shape[0]} × {shape[1]}"
 
 
+def _made_of(sample_shape: tuple[int, ...]) -> str:
+    channels = f"{sample_shape[0]} channel{'s' if sample_shape[0] != 1 else ''}"
+    return f"{channels} of {_frames((sample_shape[1], sample_shape[2]))} pixels" if sample_shape[1:] else channels
+
+
 def _content_hash(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
@@ -236,10 +282,9 @@ def _build_model(spec: Spec) -> ScoringModel:
         raise BundleError(f"bundle {spec.name!r}: network {spec.model!r} cannot be built: {what}") from error
     except (ConfigError, TypeError) as error:
         raise BundleError(f"bundle {spec.name!r}: network {spec.model!r} cannot be built: {error}") from error
-    if model.n_classes != len(labels) or model.n_channels != len(spec.channels):
+    if model.n_classes != len(labels):
         raise BundleError(
-            f"bundle {spec.name!r}: network has {model.n_channels} channels and {model.n_classes} classes, "
-            f"but the bundle lists {len(spec.channels)} and {len(labels)}"
+            f"bundle {spec.name!r}: network has {model.n_classes} classes, but {spec.vocabulary} has {len(labels)}"
         )
     return model.eval()
 
@@ -329,8 +374,15 @@ def _read_header(path: Path, content: bytes) -> dict[str, Any]:
     return known
 
 
-def load_bundle(name: str | Path = "default") -> Bundle:
+def load_bundle(
+    name: str | Path = "default", calibration: Mapping[str, Mapping[str, Any]] | None = None
+) -> Bundle:
     """Load a bundle by path or by the name of one that ships.
+
+    Parameters
+    ----------
+    calibration
+        What the rig adds to its chain. ``None`` loads one that needs some all the same, to look at it.
 
     Raises
     ------
@@ -368,12 +420,17 @@ def load_bundle(name: str | Path = "default") -> Bundle:
             f"{path}: golden vectors differ by {difference:.1e} (tolerance {GOLDEN_TOLERANCE:.0e}); "
             "this machine's torch computes something else. Do not use it"
         )
-    bundle = Bundle(spec, model, sha256)
-    bundle.try_chain()
+    bundle = Bundle(spec, model, sha256, calibration=calibration or {})
+    if calibration is not None or not spec.calibrate:
+        bundle.try_chain()
     return bundle
 
 
-def open_bundle(choice: str | dict[str, Any], look_ahead_s: float | None = None) -> Bundle:
+def open_bundle(
+    choice: str | dict[str, Any],
+    look_ahead_s: float | None = None,
+    calibration: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Bundle:
     """Return the bundle that a rig file names or describes, at the look-ahead that it asks for.
 
     `choice` may also be a rig file itself (``.yaml``), whose bundle is then meant.
@@ -387,7 +444,8 @@ def open_bundle(choice: str | dict[str, Any], look_ahead_s: float | None = None)
         rig = load_rig_file(Path(choice))
         if rig.bundle is None:
             raise BundleError(f"{choice}: its bundle is null, so that there is nothing to score with")
-        return open_bundle(rig.bundle, rig.look_ahead_s if look_ahead_s is None else look_ahead_s)
+        ahead_s = rig.look_ahead_s if look_ahead_s is None else look_ahead_s
+        return open_bundle(rig.bundle, ahead_s, calibration or rig.calibration)
     if isinstance(choice, str) and choice in plugins.kinds("models"):
         if not hasattr(plugins.load("models", choice), "provenance"):
             raise BundleError(
@@ -395,11 +453,15 @@ def open_bundle(choice: str | dict[str, Any], look_ahead_s: float | None = None)
                 f"bundle: {{model: {choice}}} in a rig file to try it with random ones"
             )
         choice = {"model": choice}
-    bundle = load_bundle(choice) if isinstance(choice, str) else _describe(NetworkSection(**choice))
+    calibration = calibration or {}
+    if isinstance(choice, str):
+        bundle = load_bundle(choice, calibration)
+    else:
+        bundle = _describe(NetworkSection(**choice), calibration)
     return bundle if look_ahead_s is None else bundle.at_look_ahead(look_ahead_s)
 
 
-def _describe(inline: NetworkSection) -> Bundle:
+def _describe(inline: NetworkSection, calibration: Mapping[str, Mapping[str, Any]]) -> Bundle:
     """Build the network that a rig file writes out."""
     module = plugins.load("models", inline.model)
     example = next(iter(module.ABOUT.examples.values()))
@@ -415,6 +477,7 @@ def _describe(inline: NetworkSection) -> Bundle:
         vocabulary=inline.vocabulary or example.vocabulary,
         sfreq=inline.sfreq or example.sfreq,
         channels=inline.channels or example.channels,
+        frame_shape=inline.frame_shape,
         unit=inline.unit or example.unit,
         hop_s=None,
     )
@@ -424,7 +487,9 @@ def _describe(inline: NetworkSection) -> Bundle:
     provenance = module.provenance(module.Config(**args)) if has_weights else {"seed": inline.seed}
     spec = spec.model_copy(update={"provenance": provenance})
     header = {"format": FORMAT, "version": FORMAT_VERSION, "spec": spec.model_dump(mode="json")}
-    bundle = Bundle(spec, model, _content_hash(header, model.state_dict()), is_trained=has_weights)
+    bundle = Bundle(
+        spec, model, _content_hash(header, model.state_dict()), is_trained=has_weights, calibration=calibration
+    )
     bundle.try_chain()
     return bundle
 

@@ -1,6 +1,7 @@
 """Rig files: strict, with errors that name file, line and choices.
 
-A rig file is YAML. Sections that choose a plug-in (``source``, ``policy``, ``rig``, each of ``sinks``) hold its
+A rig file is YAML. It describes the main stream at its top level, and others beside it under ``streams``. Sections
+that choose a plug-in (``source``, ``policy``, ``rig``, each of ``sinks``) hold its
 ``kind`` and its arguments. An unknown key is an error, because a misspelt safety limit must not be ignored.
 """
 
@@ -8,13 +9,14 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from streamscore import plugins
 from streamscore.errors import ConfigError
+from streamscore.gates import Config as GateConfig
 from streamscore.quality import Config as QualityConfig
 from streamscore.timebase import Config as TimebaseConfig
 
@@ -31,7 +33,7 @@ class NetworkSection(BaseModel):
     ----------
     model, model_args
         Kind of network (a file of ``streamscore/models``) and its arguments.
-    preprocess, vocabulary, sfreq, channels, unit
+    preprocess, vocabulary, sfreq, channels, frame_shape, unit
         As in a bundle; what is left out is taken from the network's first example.
     seed
         Of the random weights.
@@ -45,12 +47,13 @@ class NetworkSection(BaseModel):
     vocabulary: str | None = None
     sfreq: float | None = Field(None, gt=0)
     channels: tuple[str, ...] | None = None
+    frame_shape: tuple[int, int] | None = None
     unit: Literal["uV", "V", "mV", "any"] | None = None
     seed: int = 0
 
 
-class RigConfig(BaseModel):
-    """A rig file.
+class StreamConfig(BaseModel):
+    """One stream of a rig, and what scores it.
 
     Parameters
     ----------
@@ -71,6 +74,44 @@ class RigConfig(BaseModel):
         Latest time from the newest sample needed to the event; one hop by default.
     stall_s
         Silence after which the state is UNKNOWN.
+    delay_s
+        Time from the event in the world to its stamp (exposure, amplifier), as measured by the user.
+    calibration
+        Kind of a step of the bundle's chain → arguments that belong to this rig or animal: its dark frame, its
+        transform to the atlas.
+    timebase, quality
+        How stamps are judged, and which samples are unusable.
+    record_raw
+        Whether its samples go into the record. Frames of a camera cannot yet; write ``false`` for it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: dict[str, Any]
+    bundle: str | dict[str, Any] | None = None
+    hop_s: float | None = Field(None, gt=0)
+    look_ahead_s: float | None = Field(None, ge=0)
+    revise: bool = False
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    deadline_ms: float | None = Field(None, gt=0)
+    stall_s: float = Field(2.0, gt=0)
+    delay_s: float = Field(0.0, ge=0)
+    calibration: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    timebase: TimebaseConfig = TimebaseConfig()
+    quality: QualityConfig = QualityConfig()
+    record_raw: bool = True
+
+
+class RigConfig(StreamConfig):
+    """A rig file: the main stream, and what belongs to the run.
+
+    Parameters
+    ----------
+    streams
+        Name → stream beside the main one, scored and recorded with it.
+    gates
+        What side streams must say for the policy to act.
     policy, rig, sinks
         When to act, on what, and who is told.
     ack_timeout_s, command_expiry_s
@@ -81,19 +122,9 @@ class RigConfig(BaseModel):
         Threads of the network. One is steadiest for small networks.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    source: dict[str, Any]
     bundle: str | dict[str, Any] | None = "default"
-    hop_s: float | None = Field(None, gt=0)
-    look_ahead_s: float | None = Field(None, ge=0)
-    revise: bool = False
-    device: Literal["cpu", "cuda", "auto"] = "cpu"
-    precision: Literal["float32", "bfloat16"] = "float32"
-    deadline_ms: float | None = Field(None, gt=0)
-    stall_s: float = Field(2.0, gt=0)
-    timebase: TimebaseConfig = TimebaseConfig()
-    quality: QualityConfig = QualityConfig()
+    streams: dict[str, StreamConfig] = Field(default_factory=dict)
+    gates: tuple[GateConfig, ...] = ()
     policy: dict[str, Any] | None = None
     rig: dict[str, Any] | None = None
     sinks: tuple[dict[str, Any], ...] = ({"kind": "zmq_pub"},)
@@ -101,6 +132,14 @@ class RigConfig(BaseModel):
     command_expiry_s: float = Field(1.0, gt=0)
     record: Path | None = Path("runs")
     threads: int = Field(1, ge=1)
+
+    @field_validator("streams")
+    @classmethod
+    def _names_are_plain(cls, streams: dict[str, StreamConfig]) -> dict[str, StreamConfig]:
+        for name in streams:
+            if not name.isidentifier():
+                raise ValueError(f"{name!r} cannot name a stream; use letters, digits and _")
+        return streams
 
 
 def plugin_config(folder: str, section: dict[str, Any]) -> BaseModel:
@@ -144,8 +183,19 @@ def parse_rig(text: str, where: str) -> RigConfig:
         ("policies", ("policy",), config.policy),
         ("rigs", ("rig",), config.rig),
     ]
-    if isinstance(config.bundle, dict):
-        _check_network(config.bundle, node, where)
+    streams: dict[Location, StreamConfig] = {(): config}
+    streams |= {("streams", name): stream for name, stream in config.streams.items()}
+    for location, stream in streams.items():
+        if location:
+            sections.append(("sources", (*location, "source"), stream.source))
+        if isinstance(stream.bundle, dict):
+            _check_network(stream.bundle, (*location, "bundle"), node, where)
+    for i, gate in enumerate(config.gates):
+        if gate.stream not in config.streams:
+            raise ConfigError(
+                f"{where}:{_line(node, ('gates', i, 'stream'))}: gates.{i}.stream: {gate.stream!r} is none of the "
+                f"streams beside the main one ({', '.join(config.streams) or 'there are none'})"
+            )
     sections += [("sinks", ("sinks", i), sink) for i, sink in enumerate(config.sinks)]
     for folder, location, section in sections:
         if section is None:
@@ -162,20 +212,20 @@ def parse_rig(text: str, where: str) -> RigConfig:
     return config
 
 
-def _check_network(section: dict[str, Any], node: Any, where: str) -> None:
+def _check_network(section: dict[str, Any], location: Location, node: Any, where: str) -> None:
     """Check a network that is written out, and its arguments."""
     try:
         network = NetworkSection(**section)
     except ValidationError as error:
-        raise _explain(error, NetworkSection, ("bundle",), node, where) from error
+        raise _explain(error, NetworkSection, location, node, where) from error
     try:
         module = plugins.load("models", network.model)
     except ConfigError as error:
-        raise ConfigError(f"{where}:{_line(node, ('bundle', 'model'))}: bundle: {error}") from error
+        raise ConfigError(f"{where}:{_line(node, (*location, 'model'))}: {_dotted(location)}: {error}") from error
     try:
         module.Config(**network.model_args)
     except ValidationError as error:
-        raise _explain(error, module.Config, ("bundle", "model_args"), node, where) from error
+        raise _explain(error, module.Config, (*location, "model_args"), node, where) from error
 
 
 def _explain(
@@ -202,8 +252,9 @@ def _explain(
 def _fields(model: type[BaseModel], location: Location) -> list[str]:
     for part in location:
         inner = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
+        for kind in (inner, *get_args(inner)):  # itself, or what a list or mapping holds
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
     return list(model.model_fields)
 
 

@@ -4,6 +4,9 @@ The schema is generated from these classes (``streamscore schema``; a copy is in
 event carries the run, a sequence number without holes, the stream time it speaks of and the wall time at which
 it was made. A subscriber that sees a hole has lost messages, and asks for nothing: the snapshot that follows
 each new subscription and each heartbeat hold the present state.
+
+``lane`` names the stream that an event speaks of, as the rig file does under ``streams``; it is empty for the main
+stream, the one that the policy acts on.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ class StartEvent(Event):
     """The engine has begun to listen. ``kinds``: what each output tells, a provisional word first or not."""
 
     type: Literal["start"] = "start"
+    lane: str = ""
     kinds: list[Literal["provisional", "revised", "final"]]
     stream: str
     sfreq: float
@@ -52,6 +56,7 @@ class PosteriorEvent(Event):
     """One output of the model. ``lag_s`` is algorithmic, ``latency_ms`` measured, ``age_s`` their sum."""
 
     type: Literal["posterior"] = "posterior"
+    lane: str = ""
     kind: Literal["provisional", "revised", "final"]
     start: int
     stop: int
@@ -75,6 +80,7 @@ class StateEvent(Event):
     """
 
     type: Literal["state"] = "state"
+    lane: str = ""
     kind: Literal["provisional", "final"]
     state: str
     previous: str
@@ -93,6 +99,7 @@ class GapEvent(Event):
     """Samples were lost or withheld. ``open`` is true at the onset, false when samples are usable again."""
 
     type: Literal["gap"] = "gap"
+    lane: str = ""
     open: bool
     start: int
     n_samples: int
@@ -136,6 +143,7 @@ class HeartbeatEvent(Event):
     """Sent every second whether or not there is data; also the answer to a new subscription (snapshot)."""
 
     type: Literal["heartbeat", "snapshot"] = "heartbeat"
+    lane: str = ""
     state: str
     valid: bool
     reason: str

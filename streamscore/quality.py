@@ -59,8 +59,7 @@ class Quality:
 
     def push(self, segment: Segment) -> list[Segment | Gap]:
         """Return the usable parts of `segment` and a gap for each part that is not."""
-        # A frame counts as one value: a pixel outside the brain may well be constant, a whole frame may not.
-        data = segment.data if segment.data.ndim == 2 else segment.data.mean(axis=(1, 2))[:, None]
+        data = segment.data
         if self._is_lively(data):
             return [segment]
         finite = np.isfinite(data)

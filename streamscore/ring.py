@@ -19,7 +19,8 @@ class Ring:
     capacity
         Samples held.
     sample_shape
-        Shape of one sample: ``(n_channels,)``, or ``(height, width)`` of a frame.
+        Shape of one sample: ``(n_channels,)``, ``(height, width)`` of a frame, or ``()`` where only stamps are
+        looked up.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ from streamscore.bundle import Bundle, open_bundle
 from streamscore.clock import VirtualClock
 from streamscore.config import RigConfig, load_rig_file
 from streamscore.engine import Engine, Summary
-from streamscore.errors import BundleMismatchError, ConfigError
+from streamscore.errors import BundleMismatchError, ConfigError, RecordError
 from streamscore.events import Event, PosteriorEvent
 from streamscore.hypnogram import Hypnogram
 from streamscore.labels import UNKNOWN, name_of
@@ -129,6 +129,8 @@ def score_file(
             "hop_s": hop_s or max(epoch_s, step_s),
             "policy": None,
             "rig": None,
+            "streams": {},
+            "gates": (),
             "sinks": (),
         }
     )
@@ -137,8 +139,8 @@ def score_file(
     keep = _Keep()
     infos: list[StreamInfo] = []
 
-    def make_recorder(info: StreamInfo) -> NullRecorder:
-        infos.append(info)
+    def make_recorder(streams: Mapping[str, StreamInfo]) -> NullRecorder:
+        infos.append(streams[""])
         return NullRecorder()
 
     engine = Engine(
@@ -214,6 +216,12 @@ def score_command(
         if bundle_name is None and base.bundle is not None:
             bundle_choice = base.bundle
         look_ahead_s = base.look_ahead_s if look_ahead_s is None else look_ahead_s
+        if record.run["stream"] is None:
+            raise RecordError(
+                f"{file}: the run kept no raw samples of its main stream (record_raw: false), so that there is "
+                "nothing to score; score the movie that was played instead"
+            )
+        stream = str(record.run["stream"]["name"])
         channels = None  # raw.xdf holds the channels under the bundle's names
     if hop_s is not None and not (math.isfinite(hop_s) and hop_s > 0):
         raise ConfigError(f"hop_s is {hop_s:g}; choose a number of seconds above 0")

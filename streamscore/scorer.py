@@ -21,7 +21,7 @@ from streamscore.bundle import Bundle
 from streamscore.labels import UNKNOWN
 from streamscore.outputs import Entry, Phase, ReadPlan, hop_in_samples
 from streamscore.ring import Ring
-from streamscore.runner import Device, Precision, Runner
+from streamscore.runner import Device, Precision, Runner, choose_device
 from streamscore.types import FloatArray, Gap, Posterior, PosteriorKind, Segment
 
 NoticeLevel = Literal["info", "warning", "error"]
@@ -130,7 +130,9 @@ class Scorer:
         self.n_nonfinite_outputs = 0
         self._sfreq = spec.sfreq
         self._timing = timing
-        self._chain = bundle.chain()
+        device_ = choose_device(device)
+        self._chain = bundle.chain(device_)
+        self._chain_lag = self._chain.lag_samples
         self._is_movie = bundle.model.frame_shape is not None
         self._plan = ReadPlan(timing, revise)
         self.kinds = self._plan.kinds
@@ -140,6 +142,8 @@ class Scorer:
         self._phases = [Phase() for _ in range(self._n_phases)]
         self.runner = Runner(bundle.model, self._n_phases, device=device, precision=precision)
         sample_shape = bundle.model.frame_shape or (bundle.model.n_channels,)
+        # A network that takes each frame as it comes needs no ring of them: they go from chain to network.
+        self._is_direct = self._is_movie and step == 1
         n_values = int(np.prod(sample_shape))
         self._max_ticks = max(self.MAX_VALUES // (n_values * step), 1)
         if self._n_phases > 1:
@@ -149,8 +153,8 @@ class Scorer:
         self._held: list[Segment] = []
         self._next = 0
         # One step behind the oldest output that can be due in one go, and the stamps of what it describes.
-        behind = max(step, timing.look_ahead_samples + timing.epoch_samples)
-        self._ring = Ring(behind + self._room, sample_shape)
+        behind = max(step, timing.look_ahead_samples + self._chain_lag + timing.epoch_samples)
+        self._ring = Ring(behind + self._room, () if self._is_direct else sample_shape)
         self._warm_from = self._valid_from = self._chain.warm_up_samples
         self._reason = "warming up"
 
@@ -180,8 +184,16 @@ class Scorer:
             data = np.concatenate([held.data for held in self._held])
             segment = Segment(segment.start, data, np.concatenate([held.stamps_s for held in self._held]))
         self._held.clear()
-        data = self._chain.push(segment.data, segment.start)
         posteriors: list[Posterior] = []
+        if self._is_direct:
+            frames = self._chain.run(segment.data, segment.start)
+            self._frames = frames if isinstance(frames, torch.Tensor) else torch.from_numpy(frames)
+            self._frames_start = segment.start
+            data = np.zeros(len(segment.data), np.float32)
+        else:
+            data = self._chain.push(segment.data, segment.start)
+            if self._is_movie:
+                data = data[:, 0]
         for begin in range(0, len(data), self._room):
             end = min(begin + self._room, len(data))
             cursor = self._ring.stop
@@ -246,7 +258,7 @@ class Scorer:
         reads = [read for read, is_final in zip(self._timing.reads, finals, strict=True) if is_final]
         if kind != "final" or self._timing.chunk_steps:
             reads = list(self._timing.reads)
-        return reads[0].lag_samples / self._sfreq
+        return (reads[0].lag_samples + self._chain_lag) / self._sfreq
 
     def _boundaries(self, cursor: int, stop: int) -> range:
         """Absolute indices in ``(cursor, stop]`` at which an output is due."""
@@ -270,7 +282,11 @@ class Scorer:
         """Run consecutive ticks in one call: steps of the only phase, or one step each of several phases."""
         step = self._timing.step_samples
         numbers = [(tick // self._tick) % self._n_phases for tick in ticks]
-        if self._n_phases == 1 or len(ticks) == 1:
+        if self._is_direct:
+            at = ticks[0] - step - self._frames_start
+            x = self._frames[at : at + len(ticks), 0][None]
+            numbers = numbers[:1]
+        elif self._n_phases == 1 or len(ticks) == 1:
             window = self._ring.window(ticks[0] - step, ticks[-1])
             x = torch.from_numpy(window if self._is_movie else window.T)[None]
             numbers = numbers[:1]
@@ -310,7 +326,7 @@ class Scorer:
         ]
 
     def _posterior(self, tick: int, t_s: float, entry: Entry, probs: FloatArray) -> Posterior:
-        lag_samples = self._timing.reads[entry.read].lag_samples
+        lag_samples = self._timing.reads[entry.read].lag_samples + self._chain_lag
         stop = tick - lag_samples
         start = stop - self._timing.epoch_samples
         lag_s = lag_samples / self._sfreq
@@ -329,7 +345,7 @@ class Scorer:
         )
 
     def _unknown(self, tick: int, t_s: float, entry: Entry, reason: str) -> Posterior:
-        lag_samples = self._timing.reads[entry.read].lag_samples
+        lag_samples = self._timing.reads[entry.read].lag_samples + self._chain_lag
         stop = tick - lag_samples
         start = stop - self._timing.epoch_samples
         lag_s = lag_samples / self._sfreq

@@ -80,9 +80,13 @@ class Stimulation:
         if overdue:
             self.off(now_s, f"the command to switch {overdue[-1].action} was not acknowledged")
 
+    def may_be_on(self, now_s: float) -> bool:
+        """Whether a rig may still be on."""
+        return now_s < self._on_until_s
+
     def off(self, now_s: float, reason: str) -> None:
         """Switch off if anything may still be on."""
-        if now_s < self._on_until_s:
+        if self.may_be_on(now_s):
             self._act(Decision("off", 0.0, reason), now_s, 0.0)
 
     def _act(self, decision: Decision, t_s: float, age_s: float) -> None:

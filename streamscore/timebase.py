@@ -8,6 +8,8 @@ stamp): every step of two periods or more is a loss, even of one sample, and a s
 duplicate or late sample, which is dropped. *Arrival* stamps were taken when a program got round to it and
 jitter: a step counts as a loss only beyond `jitter_tolerance_s`, against a slowly tracked expectation. In mode
 ``auto`` stamps count as exact until a step inside the tolerance is off the grid, and as arrival from then on.
+A device that counts its samples itself (a camera) needs neither: a jump of its counter is the loss, whatever the
+stamps are like.
 
 What is dropped is never bridged: a sample without a finite stamp is a gap of one, and after late samples
 the run is broken. While the rate of the stamps is wrong every sample is withheld, because the network would see
@@ -97,6 +99,7 @@ class Timebase:
         self._sfreq = sfreq
         self._exact = config.stamps != "arrival"
         self._last_s: float | None = None
+        self._last_counter: int | None = None
         self._expected_s = 0.0
         self._n_rejected = 0
         self._broken = False
@@ -108,20 +111,23 @@ class Timebase:
         self.measured_sfreq = sfreq
 
     @property
-    def stamps(self) -> Literal["exact", "arrival"]:
-        """How stamps are judged at present."""
-        return "exact" if self._exact else "arrival"
+    def stamps(self) -> Literal["exact", "arrival", "counted"]:
+        """How losses are told at present."""
+        return "counted" if self._last_counter is not None else "exact" if self._exact else "arrival"
 
     def push(self, chunk: Chunk) -> list[Segment | Gap]:
         """Split a chunk into segments without loss, and the gaps between them."""
-        stamps_s = chunk.stamps_s
+        stamps_s, counters = chunk.stamps_s, chunk.counters
         pieces: list[Segment | Gap] = []
         begin = i = 0  # samples begin … i - 1 follow on and are in no piece yet
         while i < len(stamps_s):
-            if self._exact and (n_regular := self._take_regular(stamps_s[i:])):
+            if counters is not None:
+                verdict = self._place(float(stamps_s[i]), int(counters[i]))
+            elif self._exact and (n_regular := self._take_regular(stamps_s[i:])):
                 i += n_regular
                 continue
-            verdict = self._place(float(stamps_s[i]))
+            else:
+                verdict = self._place(float(stamps_s[i]))
             i += 1
             if verdict is _FOLLOWS:
                 continue
@@ -174,24 +180,48 @@ class Timebase:
             self._n_rejected = 0
         return n
 
-    def _place(self, stamp_s: float) -> _Verdict:
+    def _place(self, stamp_s: float, counter: int | None = None) -> _Verdict:
         """Judge one sample."""
+        last_counter, self._last_counter = self._last_counter, counter
         if not math.isfinite(stamp_s):
-            return self._place_without_stamp()
+            return self._place_without_stamp(self._n_lost(last_counter, counter))
         if self._last_s is None:
             self._rate_t0_s = self._rate_last_s = stamp_s
             return self._accept(stamp_s, stamp_s)
+        if last_counter is not None and counter is not None:
+            return self._place_counted(stamp_s, counter, last_counter)
         if stamp_s == self._last_s:
             self.counters.duplicate_samples += 1
             return self._reject(stamp_s, breaks=not self._exact)
         self._measure_rate(stamp_s)
         verdict = self._place_exact(stamp_s, self._last_s) if self._exact else self._place_arrival(stamp_s)
+        return self._at_right_rate(verdict)
+
+    def _place_counted(self, stamp_s: float, counter: int, last_counter: int) -> _Verdict:
+        """Judge a sample that the device numbered: what its number passes over is lost."""
+        if counter <= last_counter:
+            self._last_counter = last_counter
+            if counter == last_counter:
+                self.counters.duplicate_samples += 1
+            else:
+                self.counters.late_samples += 1
+            self._broken |= counter < last_counter
+            return _DROPPED
+        self._measure_rate(stamp_s)
+        return self._at_right_rate(self._accept(stamp_s, stamp_s, n_missing=self._n_lost(last_counter, counter)))
+
+    @staticmethod
+    def _n_lost(last_counter: int | None, counter: int | None) -> int:
+        return max(counter - last_counter - 1, 0) if last_counter is not None and counter is not None else 0
+
+    def _at_right_rate(self, verdict: _Verdict) -> _Verdict:
+        """Withhold a sample while the rate of the stamps is wrong."""
         if verdict.keep and self._rate_fault:
             self.counters.wrong_rate_samples += 1
             return _Verdict(keep=False, n_missing=verdict.n_missing + 1, reason=self._rate_fault)
         return verdict
 
-    def _place_without_stamp(self) -> _Verdict:
+    def _place_without_stamp(self, n_lost: int) -> _Verdict:
         """Judge a sample whose stamp is NaN or infinite: it takes its place, and cannot be used."""
         self.counters.bad_stamps += 1
         if self._last_s is None:
@@ -199,8 +229,8 @@ class Timebase:
         stamp_s = self._last_s + self._period_s if self._exact else self._expected_s
         self._rate_n += 1
         self._rate_last_s = stamp_s
-        self._accept(stamp_s, stamp_s)
-        return _Verdict(keep=False, n_missing=1, reason="stamp is not finite")
+        self._accept(stamp_s, stamp_s, n_missing=n_lost)
+        return _Verdict(keep=False, n_missing=n_lost + 1, reason="stamp is not finite")
 
     def _place_exact(self, stamp_s: float, last_s: float) -> _Verdict:
         """Judge a sample whose stamp should be whole periods after the last one."""

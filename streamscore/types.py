@@ -1,7 +1,7 @@
 """The values that travel along the data path. All are frozen; arrays in them are never written again.
 
-Shapes are ``(n_samples, n_channels)``. Times are seconds of stream time (LSL ``local_clock()`` of the
-engine's host) unless a name says otherwise.
+Shapes are ``(n_samples, n_channels)``, of a camera ``(n_samples, n_channels, height, width)``. Times are seconds
+of stream time (LSL ``local_clock()`` of the engine's host) unless a name says otherwise.
 """
 
 from __future__ import annotations
@@ -15,6 +15,31 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 TimeArray = npt.NDArray[np.float64]
+IndexArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What one sample is made of.
+
+    Parameters
+    ----------
+    sfreq
+        Samples (or frames) per second.
+    channels
+        Labels: electrodes, regions, or what a camera takes under each of its lights.
+    frame_shape
+        ``(height, width)`` of a camera's frames; ``None`` for signals.
+    """
+
+    sfreq: float
+    channels: tuple[str, ...]
+    frame_shape: tuple[int, int] | None = None
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """``(n_channels,)`` of signals, ``(n_channels, height, width)`` of frames."""
+        return (len(self.channels), *(self.frame_shape or ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +76,11 @@ class StreamInfo:
     wall_t0_s: float = 0.0
     frame_shape: tuple[int, int] | None = None
 
+    @property
+    def layout(self) -> Layout:
+        """What its samples are made of."""
+        return Layout(self.sfreq, self.channels, self.frame_shape)
+
     def wall_time_s(self, stamp_s: float) -> float:
         """Wall-clock time at which the sample stamped `stamp_s` was due; infinity when none is known."""
         if self.speed == 0:
@@ -65,19 +95,24 @@ class Chunk:
     Parameters
     ----------
     data
-        ``(n_samples, n_channels)`` float32, in the unit of the stream; ``(n_frames, height, width)`` of a camera.
+        ``(n_samples, n_channels)`` float32, in the unit of the stream; ``(n_samples, n_channels, height, width)``
+        of a camera, one channel for each of its lights.
     stamps_s
         ``(n_samples,)`` float64, device time stamps as sent, not corrected.
     clock_offset_s
         Measured offset that maps device stamps to stream time: ``stream time = stamp + offset``.
     received_s
         Wall time (``local_clock``) at which the chunk was in this process.
+    counters
+        ``(n_samples,)`` numbers that the device itself gave its samples, ascending by 1 where nothing was lost; a
+        loss is then told by them, not by the stamps. ``None`` for devices that do not count.
     """
 
     data: FloatArray
     stamps_s: TimeArray
     clock_offset_s: float
     received_s: float
+    counters: IndexArray | None = None
 
 
 @dataclass(frozen=True, slots=True)

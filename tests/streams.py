@@ -178,7 +178,7 @@ class MemoryRecorder(NullRecorder):
     def event(self, event: str) -> None:
         self.texts.append(event)
 
-    def samples(self, chunk: Chunk) -> None:
+    def samples(self, chunk: Chunk, lane: str = "") -> None:
         self.chunks.append(chunk)
 
     def close(self, summary: Any = None, timeout_s: float = 10.0) -> str | None:

@@ -219,8 +219,8 @@ class TestDescription:
                 "(?s)network 'tinysleepnet' cannot be built.*n_layers",
             ),
             ({"model_args": {**MODEL_ARGS, "n_hidden": 9}}, "weights do not fit network 'tinysleepnet'"),
-            ({"model_args": {**MODEL_ARGS, "n_classes": 5}}, "network has 1 channels and 5 classes.* 1 and 3"),
-            ({"channels": ["EEG", "EMG"]}, "network has 1 channels and 3 classes.* 2 and 3"),
+            ({"model_args": {**MODEL_ARGS, "n_classes": 5}}, "network has 5 classes, but MOUSE3 has 3"),
+            ({"channels": ["EEG", "EMG"]}, "network .* takes 1 channel, but its preprocessing gives 2 channels"),
             ({"vocabulary": "MOUSE"}, "unknown label vocabulary 'MOUSE'"),
             (
                 {"preprocess": [{"kind": "notch"}]},

@@ -20,7 +20,7 @@ MODULES = {
 #: Layers from the bottom; what stands in none is on the level of the plug-ins and files formats, `PARTS`.
 VALUES = {"types", "errors", "labels", "clock", "units"}
 SCORING = {"bundle", "scorer", "outbox", "stimulation"}
-LOOP = {"engine"}
+LOOP = {"engine", "lane"}
 USES = {"assemble", "preflight", "score"}
 COMMANDS = {"cli", "__main__"}
 LAYERS = (VALUES, None, SCORING, LOOP, USES, COMMANDS)

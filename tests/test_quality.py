@@ -142,34 +142,3 @@ def test_nothing_unusable_passes_and_nothing_is_lost(
             runs = [np.diff(np.flatnonzero(np.r_[True, np.diff(part[:, c]) != 0, True])) for c in range(2)]
             assert max(int(run.max()) for run in runs) <= FLAT
     assert at == 1000
-
-
-class TestFrames:
-    """A frame counts as one value."""
-
-    def movie(self, n: int) -> FloatArray:
-        movie = np.random.default_rng(0).standard_normal((n, 4, 3)).astype(np.float32)
-        movie[:, 0] = 0.0  # outside the brain
-        return movie
-
-    def push(self, movie: FloatArray) -> list[Segment | Gap]:
-        quality = Quality(Config(), SFREQ, ("frames",))
-        return quality.push(Segment(0, movie, np.arange(len(movie)) / SFREQ))
-
-    def test_pixels_that_never_change_are_no_fault(self) -> None:
-        movie = self.movie(3 * FLAT)
-        (piece,) = self.push(movie)
-        assert isinstance(piece, Segment)
-        np.testing.assert_array_equal(piece.data, movie)
-
-    def test_one_pixel_that_is_no_number_loses_the_frame(self) -> None:
-        movie = self.movie(10)
-        movie[4, 2, 1] = np.nan
-        pieces = self.push(movie)
-        assert told(pieces) == [(0, 4, ""), (4, 1, "non-finite: frames"), (5, 5, "")]
-        np.testing.assert_array_equal(pieces[2].data, movie[5:])
-
-    def test_a_camera_that_sends_the_same_frame_is_flat(self) -> None:
-        movie = self.movie(10)
-        frozen = np.concatenate((movie, np.repeat(movie[-1:], 2 * FLAT, axis=0)))
-        assert told(self.push(frozen))[-1] == (FLAT + 8, FLAT + 2, "flat: frames")

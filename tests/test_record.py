@@ -44,7 +44,9 @@ def chunk(k: int, n_samples: int = 10, offset_s: float = 0.25) -> Chunk:
 
 def recorder(folder: Path, **kwargs: Any) -> Recorder:
     clock = VirtualClock(123.5)
-    return Recorder(folder, run_id="r1", stream=STREAM, clock=clock, config_text="mode: monitor\n", **kwargs)
+    return Recorder(
+        folder, run_id="r1", streams={"": STREAM}, clock=clock, config_text="mode: monitor\n", **kwargs
+    )
 
 
 def raw(run: RunRecord) -> dict[str, Any]:
@@ -113,24 +115,44 @@ def test_a_run_reads_back(tmp_path: Path) -> None:
 
 def test_offsets_are_not_written_twice(tmp_path: Path) -> None:
     rec = recorder(tmp_path)
-    rec.clock_offset(49.0, 0.25)
     rec.samples(chunk(0, offset_s=0.25))
     rec.samples(chunk(1, offset_s=float("nan")))
     rec.samples(chunk(2, n_samples=0, offset_s=9.0))
     rec.samples(chunk(3, offset_s=0.5))
-    rec.clock_offset(float(chunk(3).stamps_s[0]), 0.5)
+    rec.samples(chunk(3, offset_s=0.75))  # at the time of the one before
     rec.close()
     stream = raw(read_run(tmp_path))
-    assert stream["clock_times"] == [49.0, chunk(3).stamps_s[0]]
+    assert stream["clock_times"] == [chunk(0).stamps_s[0], chunk(3).stamps_s[0]]
     assert stream["clock_values"] == [0.25, 0.5]
+    assert rec.counters["written_chunks"] == 5
+
+
+def test_several_streams_keep_their_own_offsets_in_one_file(tmp_path: Path) -> None:
+    clock = VirtualClock(50.0)
+    wheel = StreamInfo("wheel", 10.0, ("speed",), ("cm/s",))
+    rec = Recorder(
+        tmp_path, run_id="r1", streams={"": STREAM, "wheel": wheel}, clock=clock, config_text="mode: monitor\n"
+    )
+    speed = Chunk(np.ones((3, 1), np.float32), 7.0 + np.arange(3) / 10.0, 43.0, 50.0)
+    for k in range(2):
+        rec.samples(chunk(k, offset_s=0.25))
+        rec.samples(speed, "wheel")
+        rec.samples(speed, "camera")  # not recorded: passed over
+    rec.close()
+    streams, _ = pyxdf.load_xdf(str(tmp_path / "raw.xdf"), synchronize_clocks=False, dejitter_timestamps=False)
+    by_name = {stream["info"]["name"][0]: stream for stream in streams}
+    assert by_name[STREAM.name]["clock_values"] == [0.25]
+    assert by_name["wheel"]["clock_values"] == [43.0]
+    assert by_name["wheel"]["info"]["desc"][0]["lane"] == ["wheel"]
+    assert len(by_name["wheel"]["time_series"]) == 6
     assert rec.counters["written_chunks"] == 4
+    assert list(read_run(tmp_path).run["streams"]) == ["wheel"]
 
 
 def test_pyxdf_finds_stream_time_with_its_defaults(tmp_path: Path) -> None:
     rec = recorder(tmp_path)
     for k in range(20):
         rec.samples(chunk(k, offset_s=0.25))
-        rec.clock_offset(float(chunk(0).stamps_s[0]), 0.25)
     rec.close()
     (stream,), _ = pyxdf.load_xdf(str(tmp_path / "raw.xdf"))
     np.testing.assert_allclose(stream["time_stamps"], 50.25 + np.arange(200) / SFREQ, rtol=0, atol=1e-6)
@@ -197,7 +219,6 @@ def test_the_null_recorder_has_the_same_interface(tmp_path: Path) -> None:
     for each in (null, rec):
         each.event({"seq": 0})
         each.samples(chunk(0))
-        each.clock_offset(0.0, 0.0)
         assert each.take_notices() == []
         assert each.close({}) is None
         assert (each.failed, each.dropped_events, each.dropped_chunks) == (None, 0, 0)

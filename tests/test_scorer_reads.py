@@ -174,7 +174,7 @@ class TestShortSteps:
 
     def test_movies_go_through_as_they_are(self) -> None:
         movie = RNG.standard_normal((40, 4, 3)).astype(np.float32)
-        told = feed(Scorer(toy_bundle(Toy((0, 3), step=1, frame_shape=(4, 3)))), movie, [6])
+        told = feed(Scorer(toy_bundle(Toy((0, 3), step=1, frame_shape=(4, 3)))), movie[:, None], [6])
         finals = [p for p in told if p.kind == "final" and p.valid]
         assert [p.stop for p in finals] == list(range(1, 38))
         for p in finals:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -209,13 +209,13 @@ def score(connection: Connection, options: EngineOptions) -> None:
     probe = Probe(clock, tap, bare, options.rss_every, lambda: connection.send("ready"))
     run_id = new_run_id()
 
-    def make_recorder(info: StreamInfo) -> RecorderLike:
+    def make_recorder(streams: Mapping[str, StreamInfo]) -> RecorderLike:
         if config.record is None:
             return NullRecorder()
         return Recorder(
             config.record / run_id,
             run_id=run_id,
-            stream=info,
+            streams=streams,
             clock=clock,
             config_text=rig_config.dump(config),
             bundle_hash=bundle.sha256 if bundle else "",

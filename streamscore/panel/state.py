@@ -181,6 +181,8 @@ class PanelState:
         self.n_missed += self.newly_missed
         self.seq = event.seq
         self.wall_s = max(self.wall_s, event.wall_s)
+        if getattr(event, "lane", ""):
+            return  # of a stream beside the main one
         if isinstance(event, events.PosteriorEvent):
             self._posterior(event)
         elif isinstance(event, events.HeartbeatEvent):

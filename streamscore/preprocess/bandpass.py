@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import signal
 
-from streamscore.preprocess.base import Step
-from streamscore.types import FloatArray
+from streamscore.preprocess.base import Step, signals_of
+from streamscore.types import FloatArray, Layout
 
 
 class Config(BaseModel):
@@ -36,7 +36,9 @@ class Config(BaseModel):
 class Bandpass(Step):
     """Second-order sections, float64 inside."""
 
-    def __init__(self, config: Config, sfreq: float, n_channels: int) -> None:
+    def __init__(self, config: Config, layout: Layout) -> None:
+        sfreq = layout.sfreq
+        self.layout = layout
         nyquist_hz = sfreq / 2
         for name, edge_hz in (("low_hz", config.low_hz), ("high_hz", config.high_hz)):
             if edge_hz is not None and edge_hz >= nyquist_hz:
@@ -65,6 +67,6 @@ class Bandpass(Step):
         self._memory = None
 
 
-def build(config: Config, sfreq: float, n_channels: int) -> Bandpass:
-    """Return the step for `n_channels` channels at `sfreq` Hz."""
-    return Bandpass(config, sfreq, n_channels)
+def build(config: Config, layout: Layout) -> Bandpass:
+    """Return the step for signals of `layout`."""
+    return Bandpass(config, signals_of("bandpass", layout))

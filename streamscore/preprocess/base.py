@@ -1,21 +1,30 @@
 """The preprocessing chain: the same steps, in the same order, online and offline.
 
 A step maps samples to as many samples, uses only the past, and gives the same output for any chunking.
-Steps that estimate something key their estimates to the absolute sample index, never to the chunk.
+Steps that estimate something key their estimates to the absolute sample index, never to the chunk. A step may
+answer late: with `lag_samples` n, its output at index i describes sample i - n.
+
+A step for frames (:class:`MovieStep`) computes with torch, so that a chain runs on a CPU or a GPU; several in a
+row hand their frames on without a copy.
 
 Adding a step is adding one file to this folder with a ``Config`` (pydantic, its arguments) and a
-``build(config, sfreq, n_channels) -> Step``, and a test class that inherits ``tests/contracts/step.py``.
+``build(config, layout) -> Step``, and a test class that inherits ``tests/contracts/step.py``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from streamscore import plugins
-from streamscore.types import FloatArray
+from streamscore.types import FloatArray, Layout
+
+CPU = torch.device("cpu")
 
 
 class Step(ABC):
@@ -23,14 +32,20 @@ class Step(ABC):
 
     Attributes
     ----------
+    layout
+        What its output is made of; a step may take channels away or turn frames into regions.
     warm_up_samples
         Samples at the start of a run whose output must not be scored yet.
     settle_samples
         Samples after a gap whose output must not be scored yet.
+    lag_samples
+        Its output at index i describes sample ``i - lag_samples``.
     """
 
+    layout: Layout
     warm_up_samples: int = 0
     settle_samples: int = 0
+    lag_samples: int = 0
 
     @abstractmethod
     def push(self, x: FloatArray, start: int) -> FloatArray:
@@ -39,19 +54,82 @@ class Step(ABC):
         Parameters
         ----------
         x
-            ``(n_samples, n_channels)`` float32; not modified.
+            ``(n_samples, *sample_shape)`` float32; not modified.
         start
             Absolute index of ``x[0]``.
 
         Returns
         -------
         ndarray
-            ``(n_samples, n_channels)`` float32.
+            ``(n_samples, *self.layout.sample_shape)`` float32.
         """
 
     @abstractmethod
     def reset(self) -> None:
         """Forget what a gap made meaningless (filter memory), keep what it did not (amplitude)."""
+
+
+class MovieStep(Step):
+    """A stage that takes frames, in torch.
+
+    Attributes
+    ----------
+    device
+        Where its constants and memory are.
+    """
+
+    device: torch.device = CPU
+
+    @abstractmethod
+    def push_frames(self, x: Tensor, start: int) -> Tensor:
+        """Process frames.
+
+        Parameters
+        ----------
+        x
+            ``(n_frames, n_channels, height, width)`` float32 on :attr:`device`; not modified.
+        start
+            Absolute index of ``x[0]``.
+
+        Returns
+        -------
+        Tensor
+            ``(n_frames, *self.layout.sample_shape)`` float32, on the same device.
+        """
+
+    def to(self, device: torch.device) -> None:
+        """Move to a device, before the first frame: every tensor that is an attribute goes there."""
+        self.device = device
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(device))
+
+    def push(self, x: FloatArray, start: int) -> FloatArray:
+        """As :meth:`push_frames`, from and to memory of numpy's."""
+        frames = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)).to(self.device)
+        with torch.inference_mode():
+            y: FloatArray = self.push_frames(frames, start).cpu().numpy()
+        return y
+
+
+def frames_of(kind: str, layout: Layout) -> tuple[int, int]:
+    """Return ``(height, width)``.
+
+    Raises
+    ------
+    ValueError
+        If `layout` has signals and not frames.
+    """
+    if layout.frame_shape is None:
+        raise ValueError(f"{kind} takes frames of a camera, and what comes to it are {len(layout.channels)} signals")
+    return layout.frame_shape
+
+
+def signals_of(kind: str, layout: Layout) -> Layout:
+    """Return `layout`; raises ``ValueError`` if it has frames and not signals."""
+    if layout.frame_shape is not None:
+        raise ValueError(f"{kind} takes signals, and what comes to it are frames of {layout.frame_shape} pixels")
+    return layout
 
 
 class Chain:
@@ -61,26 +139,63 @@ class Chain:
     ----------
     description
         One mapping per step: its ``kind`` and the arguments of its ``Config``.
-    sfreq
-        Sampling rate in Hz.
-    n_channels
-        Number of channels.
+    layout
+        Of the samples that go in.
+    calibration
+        Kind of a step → arguments that belong to the rig and not to the network (a dark frame, a transform to
+        the atlas); they win over those of `description`.
+    device
+        Where steps for frames compute.
+
+    Attributes
+    ----------
+    layout
+        Of what comes out.
     """
 
-    def __init__(self, description: Sequence[dict[str, object]], sfreq: float, n_channels: int) -> None:
+    def __init__(
+        self,
+        description: Sequence[Mapping[str, Any]],
+        layout: Layout,
+        calibration: Mapping[str, Mapping[str, Any]] | None = None,
+        device: torch.device = CPU,
+    ) -> None:
         self.steps: list[Step] = []
         for entry in description:
-            arguments = dict(entry)
-            module = plugins.load("preprocess", str(arguments.pop("kind", "")))
-            self.steps.append(module.build(module.Config(**arguments), sfreq, n_channels))
-        self.warm_up_samples = max((step.warm_up_samples for step in self.steps), default=0)
-        self.settle_samples = max((step.settle_samples for step in self.steps), default=0)
+            kind = str(entry.get("kind", ""))
+            module = plugins.load("preprocess", kind)
+            arguments = {**entry, **(calibration or {}).get(kind, {})}
+            arguments.pop("kind", None)
+            step: Step = module.build(module.Config(**arguments), layout)
+            if isinstance(step, MovieStep):
+                step.to(device)
+            layout = step.layout
+            self.steps.append(step)
+        self.layout = layout
+        self._device = device
+        self.lag_samples = sum(step.lag_samples for step in self.steps)
+        self.warm_up_samples = self.lag_samples + max((step.warm_up_samples for step in self.steps), default=0)
+        self.settle_samples = self.lag_samples + max((step.settle_samples for step in self.steps), default=0)
 
     def push(self, x: FloatArray, start: int) -> FloatArray:
-        """Run `x` ``(n_samples, n_channels)`` with absolute index `start` through all steps."""
-        for step in self.steps:
-            x = step.push(x, start)
-        return np.ascontiguousarray(x, dtype=np.float32)
+        """Run `x` ``(n_samples, *sample_shape)`` with absolute index `start` through all steps."""
+        y = self.run(x, start)
+        if isinstance(y, Tensor):
+            y = y.cpu().numpy()
+        return np.ascontiguousarray(y, dtype=np.float32)
+
+    def run(self, x: FloatArray, start: int) -> FloatArray | Tensor:
+        """As :meth:`push`, but leave what a step for frames gave last where it is."""
+        y: FloatArray | Tensor = x
+        with torch.inference_mode():
+            for step in self.steps:
+                if isinstance(step, MovieStep):
+                    if not isinstance(y, Tensor):
+                        y = torch.from_numpy(np.ascontiguousarray(y, dtype=np.float32)).to(self._device)
+                    y = step.push_frames(y, start)
+                else:
+                    y = step.push(y.cpu().numpy() if isinstance(y, Tensor) else y, start)
+        return y
 
     def reset(self) -> None:
         """Tell every step that a gap follows."""

@@ -36,8 +36,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from streamscore.features.running import RUNNING, DoubleArray, Statistic, whole
-from streamscore.preprocess.base import Step
-from streamscore.types import FloatArray
+from streamscore.preprocess.base import Step, signals_of
+from streamscore.types import FloatArray, Layout
 
 #: Clips at so many scales where `clip` is not given.
 DEFAULT_CLIP = 20.0
@@ -97,7 +97,9 @@ class Config(BaseModel):
 class Normalise(Step):
     """Subtract the estimated offset, divide by the estimated scale, clip."""
 
-    def __init__(self, config: Config, sfreq: float, n_channels: int) -> None:
+    def __init__(self, config: Config, layout: Layout) -> None:
+        sfreq, n_channels = layout.sfreq, len(layout.channels)
+        self.layout = layout
         self._config = config
         self._block_samples = max(round(sfreq), 1)
         self._running = RUNNING[config.statistic](n_channels, config.tau_s)  # a block is a second
@@ -183,6 +185,6 @@ def whole_recording(
     return whole(x, statistic, block_samples)
 
 
-def build(config: Config, sfreq: float, n_channels: int) -> Normalise:
-    """Return the step for `n_channels` channels at `sfreq` Hz."""
-    return Normalise(config, sfreq, n_channels)
+def build(config: Config, layout: Layout) -> Normalise:
+    """Return the step for signals of `layout`."""
+    return Normalise(config, signals_of("normalise", layout))

@@ -50,11 +50,8 @@ class NullRecorder:
     def event(self, event: dict[str, Any] | str) -> None:
         del event
 
-    def samples(self, chunk: Chunk) -> None:
-        del chunk
-
-    def clock_offset(self, time_s: float, offset_s: float) -> None:
-        del time_s, offset_s
+    def samples(self, chunk: Chunk, lane: str = "") -> None:
+        del chunk, lane
 
     def take_notices(self) -> list[dict[str, Any]]:
         return []
@@ -67,7 +64,7 @@ class NullRecorder:
 class Recorder:
     """Keep the record of one run.
 
-    :meth:`event`, :meth:`samples` and :meth:`clock_offset` never wait and never touch the disk. They keep
+    :meth:`event` and :meth:`samples` never wait and never touch the disk. They keep
     what they are given, so the caller must not change it afterwards.
 
     Parameters
@@ -76,8 +73,9 @@ class Recorder:
         Folder of the run; created when it is absent.
     run_id
         Identifier of the run, the same as on the wire.
-    stream
-        The stream whose raw samples are recorded.
+    streams
+        Name of a stream in the run (the main one's is empty) → the stream. Raw samples of these are recorded, each
+        as a stream of its own in one file.
     clock
         Gives the stream time that is paired with UTC, at the start and at the end.
     config_text
@@ -103,7 +101,7 @@ class Recorder:
         folder: Path | str,
         *,
         run_id: str,
-        stream: StreamInfo,
+        streams: Mapping[str, StreamInfo],
         clock: Clock,
         config_text: str,
         bundle_hash: str = "",
@@ -114,7 +112,8 @@ class Recorder:
     ) -> None:
         self.folder = Path(folder)
         self._clock = clock
-        self._offset_time_s = self._offset_s = math.nan
+        self._stream_ids: dict[str, int] = {}
+        self._offsets: dict[str, tuple[float, float]] = {}
         self._run: dict[str, Any] = {
             "format": FORMAT,
             "run_id": run_id,
@@ -123,13 +122,14 @@ class Recorder:
             "platform": platform.platform(),
             "bundle_hash": bundle_hash,
             "start": {"utc": utc_now_iso(), "stream_time_s": clock.now_s()},
-            "stream": dataclasses.asdict(stream),
+            "stream": dataclasses.asdict(streams[""]) if "" in streams else None,
+            "streams": {name: dataclasses.asdict(stream) for name, stream in streams.items() if name},
             "end": None,
         }
         self._end: dict[str, Any] | None = None
         try:
             with ExitStack() as undo:
-                self._create(undo, stream, content_type, desc, config_text)
+                self._create(undo, streams, content_type, desc, config_text)
                 undo.pop_all()
         except OSError as error:
             raise RecordError(
@@ -143,7 +143,7 @@ class Recorder:
     def _create(
         self,
         undo: ExitStack,
-        stream: StreamInfo,
+        streams: Mapping[str, StreamInfo],
         content_type: str,
         desc: Mapping[str, object] | None,
         config_text: str,
@@ -163,15 +163,16 @@ class Recorder:
         undo.callback(self._events.close)
         self._xdf = XdfWriter(self.folder / RAW_FILE)
         undo.callback(self._xdf.close)
-        self._stream_id = self._xdf.add_stream(
-            stream.name,
-            content_type,
-            stream.sfreq,
-            stream.channels,
-            stream.units,
-            source_id=stream.source_id,
-            desc=desc,
-        )
+        for name, stream in streams.items():
+            self._stream_ids[name] = self._xdf.add_stream(
+                stream.name,
+                content_type,
+                stream.sfreq,
+                stream.channels,
+                stream.units,
+                source_id=stream.source_id,
+                desc={**(desc or {}), **({"lane": name} if name else {})} or None,
+            )
         self._xdf.flush()
         write_json(self.folder / RUN_FILE, self._run)
 
@@ -192,7 +193,7 @@ class Recorder:
 
     @property
     def dropped_chunks(self) -> int:
-        """Number of raw chunks, and of clock offsets given by themselves, that are lost."""
+        """Number of raw chunks that are lost."""
         return self._bulk.n_dropped
 
     @property
@@ -215,18 +216,15 @@ class Recorder:
         """
         self._queue.offer(self._vital, _ITEM_BYTES, event)
 
-    def samples(self, chunk: Chunk) -> None:
-        """Record raw samples as they arrived, and their clock offset whenever it differs from the last."""
-        n_bytes = chunk.data.nbytes + chunk.stamps_s.nbytes + _ITEM_BYTES
-        self._queue.offer(self._bulk, n_bytes, chunk)
+    def samples(self, chunk: Chunk, lane: str = "") -> None:
+        """Record raw samples of a stream as they arrived, and their clock offset whenever it differs from the
+        last.
 
-    def clock_offset(self, time_s: float, offset_s: float) -> None:
-        """Record an offset measured at `time_s` of the device's clock: ``stream time = stamp + offset_s``.
-
-        Only needed for offsets that no chunk carries: :meth:`samples` records that of each chunk. A second
-        one for the same time is ignored.
+        Those of a stream that is not recorded are passed over.
         """
-        self._queue.offer(self._bulk, _ITEM_BYTES, (time_s, offset_s), count=0)
+        if lane in self._stream_ids:
+            n_bytes = chunk.data.nbytes + chunk.stamps_s.nbytes + _ITEM_BYTES
+            self._queue.offer(self._bulk, n_bytes, (lane, chunk))
 
     def take_notices(self) -> list[dict[str, Any]]:
         """Return, once each, what the caller should announce as events of its own.
@@ -258,20 +256,18 @@ class Recorder:
             self._end = now | {"summary": dict(summary or {})}
         return self._queue.close(timeout_s)
 
-    def _put_raw(self, item: Chunk | tuple[float, float]) -> None:
-        if not isinstance(item, Chunk):
-            self._put_offset(*item)
-            return
-        if len(item.stamps_s) and math.isfinite(item.clock_offset_s) and item.clock_offset_s != self._offset_s:
-            # Ahead of its samples, so that whoever reads in file order knows the offset of each sample.
-            self._put_offset(float(item.stamps_s[0]), item.clock_offset_s)
-        self._xdf.samples(self._stream_id, item.data, item.stamps_s)
-
-    def _put_offset(self, time_s: float, offset_s: float) -> None:
-        # Not twice: pyxdf fits a line through the offsets and gives up on two at the same time.
-        if time_s != self._offset_time_s:
-            self._xdf.clock_offset(self._stream_id, time_s, offset_s)
-        self._offset_time_s, self._offset_s = time_s, offset_s
+    def _put_raw(self, item: tuple[str, Chunk]) -> None:
+        lane, chunk = item
+        stream_id = self._stream_ids[lane]
+        time_s, offset_s = self._offsets.get(lane, (math.nan, math.nan))
+        if len(chunk.stamps_s) and math.isfinite(chunk.clock_offset_s) and chunk.clock_offset_s != offset_s:
+            # Ahead of its samples, so that whoever reads in file order knows the offset of each sample. Not twice
+            # for the same time: pyxdf fits a line through the offsets and gives up on that.
+            at_s = float(chunk.stamps_s[0])
+            if at_s != time_s:
+                self._xdf.clock_offset(stream_id, at_s, chunk.clock_offset_s)
+            self._offsets[lane] = (at_s, chunk.clock_offset_s)
+        self._xdf.samples(stream_id, chunk.data, chunk.stamps_s)
 
     def _write_end(self) -> None:
         end = (self._end or {}) | {"counters": self.counters, "failed": self.failed}

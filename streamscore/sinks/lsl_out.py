@@ -35,7 +35,7 @@ class Config(BaseModel):
 
 
 class LslOut(Sink):
-    """Two outlets, opened with the run because their shape is that of the labels."""
+    """Two outlets for the main stream, opened with the run because their shape is that of the labels."""
 
     def __init__(self, config: Config) -> None:
         self._name = config.name
@@ -68,7 +68,7 @@ class LslOut(Sink):
             self._posterior = pylsl.StreamOutlet(posterior)
 
     def write(self, event: Event, text: str) -> None:
-        if isinstance(event, StateEvent | PosteriorEvent) and event.kind != self._uses:
+        if isinstance(event, StateEvent | PosteriorEvent) and (event.kind != self._uses or event.lane):
             return
         if isinstance(event, StateEvent) and self._states is not None:
             self._states.push_sample([event.state], event.t_stop_s)

@@ -57,8 +57,8 @@ class NoiseSource(Source):
     def open(self, wanted: Sequence[str] | None) -> StreamInfo:
         config = self._config
         if config.frame_shape is not None:
-            names = tuple(wanted or ("frames",))
-            self._shape: tuple[int, ...] = config.frame_shape
+            names = tuple(wanted or ("frames",))  # of a camera: what it takes under each light
+            self._shape: tuple[int, ...] = (len(names), *config.frame_shape)
         else:
             names = tuple(wanted or (f"ch{k + 1}" for k in range(config.n_channels)))
             self._shape = (len(names),)

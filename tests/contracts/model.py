@@ -17,7 +17,7 @@ from streamscore.labels import UNKNOWN
 from streamscore.models.base import ScoringModel, State, split_state, stack_states
 from streamscore.preprocess.base import Chain
 from streamscore.scorer import Scorer
-from streamscore.types import Gap, Segment
+from streamscore.types import Gap, Layout, Segment
 
 #: Steps of the streams that are tried.
 N_STEPS = 4
@@ -41,7 +41,8 @@ def anonymous_bundle(model: ScoringModel) -> Any:
     """What a scorer needs of a bundle, for any number of classes; a sample is a second."""
     labels = tuple(f"class {k}" for k in range(model.n_classes))
     spec = SimpleNamespace(sfreq=1.0, hop_s=None, labels=labels, channels=("x",) * model.n_channels)
-    return SimpleNamespace(spec=spec, model=model, chain=lambda: Chain((), 1.0, model.n_channels))
+    layout = Layout(1.0, spec.channels, model.frame_shape)
+    return SimpleNamespace(spec=spec, model=model, chain=lambda device: Chain((), layout, device=device))
 
 
 class ModelContract(ABC):
@@ -326,7 +327,7 @@ class ModelContract(ABC):
         timing, n_steps = model.timing, self.n_steps(model)
         step = timing.step_samples
         x = self.stream(model, n_steps=n_steps)
-        data = x[0].numpy() if model.frame_shape else np.ascontiguousarray(x[0].numpy().T)
+        data = x[0].numpy()[:, None] if model.frame_shape else np.ascontiguousarray(x[0].numpy().T)
         scorer = Scorer(anonymous_bundle(model), revise=True)
         n_gap = 2 * step + 1
         # The run after the gap begins on the grid of steps, so that both runs are one and the same.

@@ -7,29 +7,30 @@ from scipy import signal
 
 from streamscore.preprocess.bandpass import Bandpass, Config, build
 from tests.contracts.step import StepContract
+from tests.layouts import signals
 
 
 class TestBandpass(StepContract):
     """Both edges."""
 
     def make(self) -> Bandpass:
-        return build(Config(low_hz=0.5, high_hz=20.0, settle_s=1.5), self.sfreq, self.n_channels)
+        return build(Config(low_hz=0.5, high_hz=20.0, settle_s=1.5), self.layout)
 
 
 class TestHighpass(StepContract):
     """Lower edge only."""
 
     def make(self) -> Bandpass:
-        return build(Config(low_hz=0.5, high_hz=None, order=4), self.sfreq, self.n_channels)
+        return build(Config(low_hz=0.5, high_hz=None, order=4), self.layout)
 
 
 class TestLowpass(StepContract):
     """Upper edge only, one channel."""
 
-    n_channels = 1
+    layout = signals(50.0, 1)
 
     def make(self) -> Bandpass:
-        return build(Config(low_hz=None, high_hz=20.0), self.sfreq, self.n_channels)
+        return build(Config(low_hz=None, high_hz=20.0), self.layout)
 
 
 def test_it_is_scipys_butterworth_begun_at_the_first_sample() -> None:
@@ -39,25 +40,25 @@ def test_it_is_scipys_butterworth_begun_at_the_first_sample() -> None:
     wanted = np.stack(
         [signal.sosfilt(sos, x[:, c].astype(float), zi=zi * float(x[0, c]))[0] for c in range(2)], axis=1
     )
-    got = build(Config(low_hz=0.5, high_hz=20.0), 50.0, 2).push(x, 0)
+    got = build(Config(low_hz=0.5, high_hz=20.0), signals(50.0, 2)).push(x, 0)
     np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
 def test_an_offset_makes_no_step() -> None:
     flat = np.full((500, 1), 1e4, np.float32)
-    assert np.abs(build(Config(low_hz=0.5, high_hz=20.0), 50.0, 1).push(flat, 0)).max() < 1e-3
+    assert np.abs(build(Config(low_hz=0.5, high_hz=20.0), signals(50.0, 1)).push(flat, 0)).max() < 1e-3
 
 
 def test_after_a_gap_it_knows_nothing_of_before() -> None:
     x = np.random.default_rng(0).standard_normal((300, 1)).astype(np.float32)
-    used, fresh = (build(Config(low_hz=0.5, high_hz=20.0), 50.0, 1) for _ in range(2))
+    used, fresh = (build(Config(low_hz=0.5, high_hz=20.0), signals(50.0, 1)) for _ in range(2))
     used.push(x + 1e4, 0)
     used.reset()
     np.testing.assert_array_equal(used.push(x, 400), fresh.push(x, 0))
 
 
 def test_settling_is_given_in_seconds() -> None:
-    assert build(Config(settle_s=1.5), 100.0, 1).settle_samples == 150
+    assert build(Config(settle_s=1.5), signals(100.0, 1)).settle_samples == 150
 
 
 @pytest.mark.parametrize(
@@ -76,4 +77,4 @@ def test_wrong_arguments_are_refused(wrong: dict[str, object], text: str) -> Non
 
 def test_an_edge_above_half_the_rate_is_refused() -> None:
     with pytest.raises(ValueError, match=r"high_hz 35\.0 must lie below half the sampling rate, 25\.0"):
-        build(Config(), 50.0, 1)
+        build(Config(), signals(50.0, 1))

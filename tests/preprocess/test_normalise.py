@@ -10,6 +10,7 @@ from streamscore.features.running import RunningQuartiles, Statistic
 from streamscore.preprocess.normalise import Config, Normalise, build, whole_recording
 from streamscore.types import FloatArray
 from tests.contracts.step import StepContract
+from tests.layouts import signals
 
 SFREQ = 50.0
 SECOND = 50
@@ -31,31 +32,30 @@ class TestRunning(StepContract):
     """Follows the amplitude for ever."""
 
     def make(self) -> Normalise:
-        return build(Config(estimator="running", warm_up_s=3.0, tau_s=5.0), self.sfreq, self.n_channels)
+        return build(Config(estimator="running", warm_up_s=3.0, tau_s=5.0), self.layout)
 
 
 class TestCalibration(StepContract):
     """Learns during the warm-up only."""
 
     def make(self) -> Normalise:
-        return build(Config(estimator="calibration", warm_up_s=3.0), self.sfreq, self.n_channels)
+        return build(Config(estimator="calibration", warm_up_s=3.0), self.layout)
 
 
 class TestStored(StepContract):
     """Knows the amplitude from the bundle."""
 
     def make(self) -> Normalise:
-        return build(Config(estimator="stored", stored_scale=(10.0, 40.0)), self.sfreq, self.n_channels)
+        return build(Config(estimator="stored", stored_scale=(10.0, 40.0)), self.layout)
 
 
 class TestOddRate(StepContract):
     """A rate that is no whole number."""
 
-    sfreq = 48.5
-    n_channels = 1
+    layout = signals(48.5, 1)
 
     def make(self) -> Normalise:
-        return build(Config(warm_up_s=2.0, tau_s=4.0), self.sfreq, self.n_channels)
+        return build(Config(warm_up_s=2.0, tau_s=4.0), self.layout)
 
 
 class OfStatistic(StepContract):
@@ -67,19 +67,19 @@ class OfStatistic(StepContract):
 class RunningOf(OfStatistic):
     def make(self) -> Normalise:
         config = Config(estimator="running", statistic=self.statistic, warm_up_s=2.0, tau_s=3.0)
-        return build(config, self.sfreq, self.n_channels)
+        return build(config, self.layout)
 
 
 class CalibrationOf(OfStatistic):
     def make(self) -> Normalise:
         config = Config(estimator="calibration", statistic=self.statistic, warm_up_s=3.0)
-        return build(config, self.sfreq, self.n_channels)
+        return build(config, self.layout)
 
 
 class StoredOf(OfStatistic):
     def make(self) -> Normalise:
         stored = {"stored_offset": (40.0, -10.0), "stored_scale": (10.0, 90.0)}
-        return build(Config(estimator="stored", statistic=self.statistic, **stored), self.sfreq, self.n_channels)
+        return build(Config(estimator="stored", statistic=self.statistic, **stored), self.layout)
 
 
 class TestRunningZscore(RunningOf):
@@ -119,32 +119,32 @@ class TestStoredMinmax(StoredOf):
 
 
 def test_the_scale_is_the_geometric_mean_of_the_seconds_so_far() -> None:
-    step = build(Config(), SFREQ, 1)
+    step = build(Config(), signals(SFREQ, 1))
     step.push(seconds([2.0, 8.0]), 0)
     assert scale_at(step, 2 * SECOND) == pytest.approx(4.0, rel=1e-4)
 
 
 def test_a_second_is_divided_by_what_was_learnt_before_it() -> None:
     x = seconds([2.0, 8.0])
-    y = build(Config(clip=1000.0), SFREQ, 1).push(x, 0)
+    y = build(Config(clip=1000.0), signals(SFREQ, 1)).push(x, 0)
     np.testing.assert_allclose(y[SECOND:], x[SECOND:] / 2.0, rtol=1e-4)
 
 
 def test_it_forgets_with_its_time_constant() -> None:
-    step = build(Config(tau_s=4.0), SFREQ, 1)
+    step = build(Config(tau_s=4.0), signals(SFREQ, 1))
     step.push(seconds([1.0] * 50 + [100.0] * 50), 0)
     assert scale_at(step, 100 * SECOND) == pytest.approx(100.0, rel=1e-3)
 
 
 def test_calibration_ends_with_the_warm_up() -> None:
-    step = build(Config(estimator="calibration", warm_up_s=2.0), SFREQ, 1)
+    step = build(Config(estimator="calibration", warm_up_s=2.0), signals(SFREQ, 1))
     step.push(seconds([3.0, 3.0, 90.0, 90.0]), 0)
     assert scale_at(step, 4 * SECOND) == pytest.approx(3.0, rel=1e-4)
 
 
 @pytest.mark.parametrize("n_lost", [0, 5, SECOND, 7 * SECOND + 3])
 def test_a_gap_keeps_the_amplitude_and_drops_the_second_that_it_cuts(n_lost: int) -> None:
-    step = build(Config(), SFREQ, 1)
+    step = build(Config(), signals(SFREQ, 1))
     step.push(seconds([2.0, 500.0])[: SECOND + 20], 0)
     step.reset()
     start = SECOND + 20 + n_lost
@@ -155,9 +155,9 @@ def test_a_gap_keeps_the_amplitude_and_drops_the_second_that_it_cuts(n_lost: int
 
 @given(st.integers(0, 3 * SECOND))
 def test_only_whole_seconds_of_the_absolute_index_are_learnt(start: int) -> None:
-    step = build(Config(), SFREQ, 1)
+    step = build(Config(), signals(SFREQ, 1))
     step.push(seconds([7.0] * 6), start)
-    others = build(Config(), SFREQ, 1)
+    others = build(Config(), signals(SFREQ, 1))
     skip = -start % SECOND
     others.push(seconds([7.0] * 6)[skip:], start + skip)
     n = start + 6 * SECOND
@@ -165,25 +165,27 @@ def test_only_whole_seconds_of_the_absolute_index_are_learnt(start: int) -> None
 
 
 def test_what_is_too_large_is_clipped() -> None:
-    y = build(Config(estimator="stored", stored_scale=(1.0,), clip=3.0), SFREQ, 1).push(seconds([100.0]), 0)
+    y = build(Config(estimator="stored", stored_scale=(1.0,), clip=3.0), signals(SFREQ, 1)).push(
+        seconds([100.0]), 0
+    )
     assert y.max() == 3.0
     assert y.min() == -3.0
 
 
 def test_a_silent_second_gives_finite_numbers() -> None:
-    step = build(Config(), SFREQ, 1)
+    step = build(Config(), signals(SFREQ, 1))
     step.push(np.zeros((SECOND, 1), np.float32), 0)
     assert np.isfinite(step.push(seconds([1.0]), SECOND)).all()
 
 
 def test_warm_up_is_given_in_seconds_and_not_needed_with_stored_scales() -> None:
-    assert build(Config(warm_up_s=3.0), SFREQ, 1).warm_up_samples == 150
-    assert build(Config(estimator="stored", stored_scale=(1.0,)), SFREQ, 1).warm_up_samples == 0
+    assert build(Config(warm_up_s=3.0), signals(SFREQ, 1)).warm_up_samples == 150
+    assert build(Config(estimator="stored", stored_scale=(1.0,)), signals(SFREQ, 1)).warm_up_samples == 0
 
 
 def test_stored_scales_must_fit_the_channels() -> None:
     with pytest.raises(ValueError, match="stored_scale has 1 values for 2 channels"):
-        build(Config(estimator="stored", stored_scale=(1.0,)), SFREQ, 2)
+        build(Config(estimator="stored", stored_scale=(1.0,)), signals(SFREQ, 2))
 
 
 STATISTICS: tuple[Statistic, ...] = ("scale", "zscore", "robust", "minmax")
@@ -207,7 +209,7 @@ def known_at(step: Normalise, start: int) -> tuple[FloatArray, FloatArray]:
 @pytest.mark.parametrize("statistic", ["scale", "zscore", "robust"])
 def test_running_ends_at_what_the_whole_recording_gives(statistic: Statistic) -> None:
     x = night()
-    step = build(Config(statistic=statistic, clip=1e6), SFREQ, 2)
+    step = build(Config(statistic=statistic, clip=1e6), signals(SFREQ, 2))
     step.push(x, 0)
     offset, scale = known_at(step, len(x))
     wanted_offset, wanted_scale = whole_recording(x, statistic, SFREQ)
@@ -219,7 +221,7 @@ def test_running_ends_at_what_the_whole_recording_gives(statistic: Statistic) ->
 
 def test_running_minmax_ends_at_the_extremes_of_the_whole_recording() -> None:
     x = night()
-    step = build(Config(statistic="minmax"), SFREQ, 2)
+    step = build(Config(statistic="minmax"), signals(SFREQ, 2))
     step.push(x, 0)
     offset, scale = whole_recording(x, "minmax")
     np.testing.assert_allclose(step.push(x[:SECOND], len(x)), (x[:SECOND] - offset) / scale, atol=1e-6)
@@ -230,7 +232,7 @@ def test_stored_constants_of_the_whole_recording_are_the_papers_form(statistic: 
     x = night()
     offset, scale = whole_recording(x, statistic, SFREQ)
     constants = {"stored_offset": offset if statistic != "scale" else (), "stored_scale": scale}
-    y = build(Config(estimator="stored", statistic=statistic, **constants), SFREQ, 2).push(x, 0)
+    y = build(Config(estimator="stored", statistic=statistic, **constants), signals(SFREQ, 2)).push(x, 0)
     blocks = x.astype(float).reshape(-1, SECOND, 2)
     quartiles = np.quantile(x, (0.25, 0.5, 0.75), axis=0)
     wanted = {
@@ -245,8 +247,8 @@ def test_stored_constants_of_the_whole_recording_are_the_papers_form(statistic: 
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_calibration_of_any_statistic_ends_with_the_warm_up(statistic: Statistic) -> None:
     first, probe = night(4), night(1, seed=4)
-    running = build(Config(statistic=statistic), SFREQ, 2)
-    frozen = build(Config(estimator="calibration", statistic=statistic, warm_up_s=4.0), SFREQ, 2)
+    running = build(Config(statistic=statistic), signals(SFREQ, 2))
+    frozen = build(Config(estimator="calibration", statistic=statistic, warm_up_s=4.0), signals(SFREQ, 2))
     for step in (running, frozen):
         step.push(first, 0)
     np.testing.assert_array_equal(frozen.push(probe, len(first)), running.push(probe, len(first)))
@@ -258,9 +260,9 @@ def test_calibration_of_any_statistic_ends_with_the_warm_up(statistic: Statistic
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_every_statistic_follows_a_new_amplitude_with_its_time_constant(statistic: Statistic) -> None:
     before, after = night(60), (3.0 * night(60) + 5.0).astype(np.float32)
-    long_ago = build(Config(statistic=statistic, tau_s=4.0), SFREQ, 2)
+    long_ago = build(Config(statistic=statistic, tau_s=4.0), signals(SFREQ, 2))
     long_ago.push(np.concatenate((before, after)), 0)
-    fresh = build(Config(statistic=statistic, tau_s=4.0), SFREQ, 2)
+    fresh = build(Config(statistic=statistic, tau_s=4.0), signals(SFREQ, 2))
     fresh.push(after, 0)
     probe = after[-SECOND:]
     np.testing.assert_allclose(
@@ -270,7 +272,7 @@ def test_every_statistic_follows_a_new_amplitude_with_its_time_constant(statisti
 
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_a_gap_keeps_what_is_known_of_any_statistic(statistic: Statistic) -> None:
-    step, other = (build(Config(statistic=statistic), SFREQ, 2) for _ in range(2))
+    step, other = (build(Config(statistic=statistic), signals(SFREQ, 2)) for _ in range(2))
     for each in (step, other):
         each.push(night(5), 0)
     step.reset()
@@ -280,7 +282,7 @@ def test_a_gap_keeps_what_is_known_of_any_statistic(statistic: Statistic) -> Non
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_a_bad_second_teaches_nothing(statistic: Statistic, bad: float) -> None:
-    spoilt, other = (build(Config(statistic=statistic), SFREQ, 2) for _ in range(2))
+    spoilt, other = (build(Config(statistic=statistic), signals(SFREQ, 2)) for _ in range(2))
     for each in (spoilt, other):
         each.push(night(3), 0)
     second = night(1)
@@ -292,14 +294,14 @@ def test_a_bad_second_teaches_nothing(statistic: Statistic, bad: float) -> None:
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_a_silent_recording_gives_finite_numbers(statistic: Statistic) -> None:
     x = np.full((3 * SECOND, 2), 7.25, np.float32)
-    y = build(Config(statistic=statistic), SFREQ, 2).push(x, 0)
+    y = build(Config(statistic=statistic), signals(SFREQ, 2)).push(x, 0)
     assert np.isfinite(y).all()
     if statistic != "scale":
         assert np.abs(y[SECOND:]).max() == 0.0
 
 
 def test_minmax_stays_within_0_and_1() -> None:
-    y = build(Config(statistic="minmax"), SFREQ, 2).push(np.concatenate((night(2), 10.0 * night(2))), 0)
+    y = build(Config(statistic="minmax"), signals(SFREQ, 2)).push(np.concatenate((night(2), 10.0 * night(2))), 0)
     assert (y.min(), y.max()) == (0.0, 1.0)
 
 
@@ -366,7 +368,7 @@ def test_wrong_arguments_are_refused(wrong: dict[str, object], message: str) -> 
 def test_stored_offsets_must_fit_the_channels() -> None:
     config = Config(estimator="stored", statistic="zscore", stored_scale=(1.0, 2.0), stored_offset=(1.0,))
     with pytest.raises(ValueError, match="stored_offset has 1 values for 2 channels"):
-        build(config, SFREQ, 2)
+        build(config, signals(SFREQ, 2))
 
 
 def test_a_configuration_survives_being_written_down() -> None:

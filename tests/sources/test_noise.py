@@ -45,7 +45,7 @@ def test_frames() -> None:
     config = Config(sfreq=16.8, frame_shape=(6, 5), duration_s=2.5)
     assert build(config, VirtualClock()).open(None).frame_shape == (6, 5)
     _, movie, stamps_s = play(config)
-    assert movie.shape == (42, 6, 5)
+    assert movie.shape == (42, 1, 6, 5)
     np.testing.assert_allclose(np.diff(stamps_s), 1 / 16.8)
 
 
