@@ -88,7 +88,9 @@ class Lane:
                 bundle, config.hop_s, revise=config.revise, device=config.device, precision=config.precision
             )
         else:
-            self._scorer = Unscored(hop_in_samples(config.hop_s or 1.0, info.sfreq, None), info.sfreq)
+            about_a_second = max(round(info.sfreq), 1)  # a camera's rate need not be whole
+            hop = hop_in_samples(config.hop_s, info.sfreq, None) if config.hop_s else about_a_second
+            self._scorer = Unscored(hop, info.sfreq)
         self.hop_s = self._scorer.hop_samples / info.sfreq
         self.labels, self.kinds = self._scorer.labels, self._scorer.kinds
         self._timebase = Timebase(config.timebase, info.sfreq)

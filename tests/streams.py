@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event as StopFlag
 from typing import Any
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from streamscore import events
 from streamscore.bundle import Bundle
 from streamscore.clock import VirtualClock
-from streamscore.config import RigConfig
-from streamscore.engine import Engine, Summary
+from streamscore.config import RigConfig, StreamConfig
+from streamscore.engine import Engine, Side, Summary
 from streamscore.policies.base import Policy
 from streamscore.record import NullRecorder
 from streamscore.rigs.base import Rig
@@ -222,16 +222,26 @@ def run_engine(
     stop: StopFlag | None = None,
     heartbeat_s: float = float("inf"),
     sink: MemorySink | None = None,
+    sides: Mapping[str, tuple[StreamInfo, Sequence[Any], Bundle | None]] | None = None,
+    info: StreamInfo | None = None,
     **config: Any,
 ) -> Run:
-    """Run the engine over `script`; an exception that leaves it is kept in ``error``."""
+    """Run the engine over `script`; an exception that leaves it is kept in ``error``.
+
+    `sides` are streams beside the main one, each with its script; `config` may hold their sections (``streams``).
+    """
     clock = clock or VirtualClock()
-    info = StreamInfo("scripted", sfreq, channels, ("uV",) * len(channels))
+    info = info or StreamInfo("scripted", sfreq, channels, ("uV",) * len(channels))
+    sections = {name: StreamConfig(source={}) for name in sides or {}} | config.pop("streams", {})
     run = Run(ScriptedSource(clock, script, info), sink or MemorySink(), MemoryRecorder(), rig)
     engine = Engine(
-        RigConfig(source={"kind": "scripted"}, **config),
+        RigConfig(source={"kind": "scripted"}, streams=sections, **config),
         run.source,
         bundle=bundle,
+        sides={
+            name: Side(sections[name], ScriptedSource(clock, side_script, side_info), side_bundle)
+            for name, (side_info, side_script, side_bundle) in (sides or {}).items()
+        },
         clock=clock,
         make_recorder=lambda _: run.recorder,
         sinks=[run.sink],

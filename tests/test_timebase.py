@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from streamscore.timebase import Config, Timebase
-from streamscore.types import Gap, Segment, TimeArray
-from tests.streams import assert_same_pieces, chunks, joined, sizes
+from streamscore.types import Chunk, Gap, Segment, TimeArray
+from tests.streams import assert_same_pieces, chunks, cuts, joined, sizes
 
 SFREQ = 128.0
 T0_S = 1000.0
@@ -379,3 +380,52 @@ def test_a_change_of_the_clock_offset_is_no_loss() -> None:
     (piece,) = timebase.push(type(second)(second.data, second.stamps_s, 0.25, 0.0))
     assert isinstance(piece, Segment)
     assert timebase.stamps == "exact"
+
+
+class TestCounted:
+    """A device that numbers its samples: stamps may jitter as they like."""
+
+    def place(self, counters: list[int], stamps_s: list[float], sizes: Sequence[int] = (1000,)) -> Any:
+        n = len(counters)
+        data = np.arange(n, dtype=np.float32)[:, None]
+        timebase = Timebase(Config(), 16.8)
+        pieces: list[Any] = []
+        for part in cuts(n, sizes):
+            chunk = Chunk(data[part], np.array(stamps_s)[part], 0.0, 0.0, np.array(counters, np.int64)[part])
+            pieces += timebase.push(chunk)
+        return timebase, joined(pieces)
+
+    def test_a_jump_of_the_counter_is_a_gap_of_exactly_what_it_passes_over(self) -> None:
+        jitter = [0.0, 0.09, 0.11, 0.20, 0.21, 0.33]
+        timebase, pieces = self.place([7, 8, 9, 12, 13, 14], jitter)
+        assert [(type(p).__name__, p.start) for p in pieces] == [("Segment", 0), ("Gap", 3), ("Segment", 5)]
+        assert (pieces[1].n_samples, pieces[1].reason) == (2, "samples lost")
+        assert timebase.stamps == "counted"
+        assert (timebase.counters.missing_samples, timebase.next_index) == (2, 8)
+
+    def test_repeats_are_dropped_and_what_comes_late_breaks_the_run(self) -> None:
+        timebase, pieces = self.place([1, 2, 2, 3, 2, 4], [0.0, 0.06, 0.06, 0.12, 0.06, 0.18])
+        assert (timebase.counters.duplicate_samples, timebase.counters.late_samples) == (1, 1)
+        assert [p.reason for p in pieces if isinstance(p, Gap)] == ["late samples dropped"]
+        assert [p.data[:, 0].tolist() for p in pieces if isinstance(p, Segment)] == [[0.0, 1.0, 3.0], [5.0]]
+
+    def test_a_stamp_that_is_no_number_takes_its_place(self) -> None:
+        timebase, pieces = self.place([1, 2, 5, 6], [0.0, 0.06, math.nan, 0.3])
+        assert [(type(p).__name__, p.start) for p in pieces] == [("Segment", 0), ("Gap", 2), ("Segment", 5)]
+        assert timebase.next_index == 6
+
+    def test_a_camera_at_another_rate_is_withheld(self) -> None:
+        n = 600
+        timebase, pieces = self.place(list(range(n)), [k / 33.6 for k in range(n)])
+        assert timebase.counters.wrong_rate_samples > 200
+        assert "stamps run at 33.6 Hz, the stream declares 16.8 Hz" in pieces[-1].reason
+
+    @given(sizes, st.sets(st.integers(0, 99), max_size=60))
+    def test_any_chunking_gives_the_same(self, sizes: list[int], lost: set[int]) -> None:
+        kept = [k for k in range(100) if k not in lost]
+        stamps_s = [k / 16.8 for k in kept]
+        _, one = self.place(kept, stamps_s, sizes)
+        _, other = self.place(kept, stamps_s)
+        assert_same_pieces(one, other)
+        index = [p.start + i + kept[0] for p in one if isinstance(p, Segment) for i in range(len(p.data))]
+        assert index == kept

@@ -72,7 +72,7 @@ class SourceContract(ABC):
         source, info = self.start()
         for chunk in drain(source):
             assert len(chunk.data) > 0
-            assert chunk.data.shape == (len(chunk.stamps_s), len(info.channels))
+            assert chunk.data.shape == (len(chunk.stamps_s), *info.layout.sample_shape)
             assert chunk.data.dtype == np.float32
             assert chunk.stamps_s.dtype == np.float64
             assert np.isfinite(chunk.clock_offset_s)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from streamscore import lsl_inlet
 from streamscore.clock import LslClock
 from streamscore.errors import (
     AmbiguousStreamError,
@@ -40,15 +41,15 @@ def assert_recovers(loop: Loop, after: int) -> None:
 def test_absent_stream_lists_what_is_visible() -> None:
     here = make_outlet("somebody-elses-amp")
     with pytest.raises(StreamNotFoundError, match="somebody-elses-amp"):
-        lsl.resolve(lsl.Config(name="no-such-stream", timeout_s=1.0))
+        lsl_inlet.resolve(lsl.Config(name="no-such-stream", timeout_s=1.0))
     del here
 
 
 def test_ambiguous_stream_lists_the_candidates() -> None:
     pair = [make_outlet("twin", source_id=f"twin-{i}") for i in range(2)]
     with pytest.raises(AmbiguousStreamError, match=r"twin-0(.|\n)*twin-1"):
-        lsl.resolve(lsl.Config(name="twin", timeout_s=5.0))
-    assert lsl.resolve(lsl.Config(name="twin", source_id="twin-1", timeout_s=5.0)).source_id() == "twin-1"
+        lsl_inlet.resolve(lsl.Config(name="twin", timeout_s=5.0))
+    assert lsl_inlet.resolve(lsl.Config(name="twin", source_id="twin-1", timeout_s=5.0)).source_id() == "twin-1"
     del pair
 
 
@@ -233,7 +234,7 @@ def test_a_stale_backlog_is_flushed_and_counted() -> None:
     assert outlet.wait_for_consumers(5.0)
     outlet.push_chunk(noise(100))
     give_up_s = time.monotonic() + 5.0
-    while source._inlet.samples_available() < 100 and time.monotonic() < give_up_s:
+    while source._inlet._inlet.samples_available() < 100 and time.monotonic() < give_up_s:
         time.sleep(0.001)
     assert source.begin() == 100
     source.close()

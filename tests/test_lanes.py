@@ -1,0 +1,184 @@
+"""Several streams in one engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamscore.bundle import Bundle
+from streamscore.clock import VirtualClock
+from streamscore.config import StreamConfig
+from streamscore.gates import Config as GateConfig
+from streamscore.lane import Lane
+from streamscore.outbox import Outbox
+from streamscore.policies import dwell
+from streamscore.policies.base import Policy
+from streamscore.record import NullRecorder
+from streamscore.types import Chunk, FloatArray, Gap, Segment, StreamInfo
+from tests.bundles import EPOCH, HOP_S, SFREQ, signal
+from tests.streams import Run, ScriptedRig, ScriptedSource, chunks, run_engine
+
+N = 12 * EPOCH
+T0_S = 100.0
+WHEEL_HZ = 50.0
+WHEEL = StreamInfo("encoder", WHEEL_HZ, ("speed",), ("cm/s",))
+
+
+def eeg(data: FloatArray) -> list[Chunk]:
+    return chunks(data, T0_S + np.arange(len(data)) / SFREQ, (16,))
+
+
+def wheel(seconds: float, moving: tuple[float, float] = (0.0, 0.0), offset_s: float = 0.0) -> list[Chunk]:
+    """Speed 0.1, and 5 between two times (seconds after the start); never quite flat."""
+    n = round(seconds * WHEEL_HZ)
+    t_s = np.arange(n) / WHEEL_HZ
+    speed = np.where((t_s >= moving[0]) & (t_s < moving[1]), 5.0, 0.1) + 0.01 * (np.arange(n) % 3)
+    return chunks(speed[:, None].astype(np.float32), T0_S + t_s - offset_s, (5,), offset_s)
+
+
+def always(labels: tuple[str, ...]) -> Policy:
+    """A policy that wants to be on whenever it may."""
+    config = dwell.Config(states=labels, probability=0.0, dwell_s=0.0, duration_s=1.5, refractory_s=0.0)
+    return dwell.build(config, labels)
+
+
+def still(**config: Any) -> GateConfig:
+    return GateConfig(**{"stream": "wheel", "measure": "mean", "window_s": 0.5, "below": 1.0, **config})
+
+
+def of_lane(run: Run, kind: str, lane: str) -> list[Any]:
+    return [event for event in run.of(kind) if event.lane == lane]
+
+
+def told(run: Run, lane: str) -> list[Any]:
+    """What was said of a stream, without numbers that differ between any two runs."""
+    return [
+        (e.start, e.stop, e.state, e.valid, e.reason, e.probs, round(e.t_stop_s, 9))
+        for e in of_lane(run, "posterior", lane)
+    ]
+
+
+def test_what_is_decided_about_one_stream_does_not_depend_on_others(small: Bundle) -> None:
+    data = signal(N)
+    alone = run_engine(small, eeg(data), clock=VirtualClock(T0_S))
+    seconds = N / SFREQ
+    broken: list[Any] = wheel(seconds)
+    broken[20] = replace(broken[20], data=np.full((5, 1), np.nan, np.float32))
+    beside = run_engine(
+        small,
+        eeg(data),
+        clock=VirtualClock(T0_S),
+        sides={"wheel": (WHEEL, broken, None), "emg": (WHEEL, wheel(seconds), None)},
+    )
+    assert beside.error is None
+    assert told(beside, "") == told(alone, "")
+    assert {e.lane for e in beside.of("start")} == {"", "wheel", "emg"}
+    assert {e.lane for e in beside.of("heartbeat")} == {"", "wheel", "emg"}
+    assert [event.seq for event in beside.events] == list(range(len(beside.events)))
+    assert of_lane(beside, "gap", "wheel")
+    assert not of_lane(beside, "gap", "emg")
+
+
+def test_each_stream_is_scored_by_its_own_bundle(small: Bundle) -> None:
+    data = signal(N, seed=3)
+    info = StreamInfo("second", SFREQ, ("EEG",), ("uV",))
+    run = run_engine(small, eeg(signal(N)), clock=VirtualClock(T0_S), sides={"other": (info, eeg(data), small)})
+    alone = run_engine(small, eeg(data), clock=VirtualClock(T0_S))
+    # The run ends with its main stream; what the other had still to say then is lost with it.
+    n = len(told(run, "other"))
+    assert n > 3 * (N / SFREQ) / HOP_S / 4
+    assert told(run, "other") == told(alone, "")[:n]
+    assert all(e.latency["n"] > 0 for e in of_lane(run, "heartbeat", "other")[-1:])
+
+
+class TestGates:
+    def run(self, small: Bundle, moving: tuple[float, float], **gate: Any) -> tuple[Run, ScriptedRig]:
+        clock = VirtualClock(T0_S)
+        rig = ScriptedRig(clock)
+        run = run_engine(
+            small,
+            eeg(signal(N)),
+            clock=clock,
+            policy=always,
+            rig=rig,
+            mode="live",
+            sides={"wheel": (WHEEL, wheel(N / SFREQ, moving), None)},
+            gates=(still(**gate),),
+        )
+        assert run.error is None
+        return run, rig
+
+    def test_a_policy_acts_only_while_the_animal_keeps_still(self, small: Bundle) -> None:
+        run, rig = self.run(small, (20.0, 30.0))
+        ons = [c for c in rig.commands if c.action == "on"]
+        assert any(c.t_s < T0_S + 20 for c in ons)
+        assert any(c.t_s > T0_S + 31 for c in ons)
+        # Half a second of window: a fifth of it at 5 is above 1.
+        assert not any(T0_S + 20.15 < c.t_s < T0_S + 30.3 for c in ons)
+        off = next(c for c in rig.commands if c.action == "off" and c.t_s > T0_S + 20)
+        assert "gate shut: mean of wheel/speed" in off.reason
+        # At the samples that shut it, not at the next output.
+        assert T0_S + 20 < off.t_s < T0_S + 20.4
+        # What the network says is not touched.
+        assert all(e.valid for e in of_lane(run, "posterior", "") if e.t_stop_s > T0_S + 8)
+
+    def test_a_stream_that_ends_shuts_its_gate(self, small: Bundle) -> None:
+        clock = VirtualClock(T0_S)
+        rig = ScriptedRig(clock)
+        run_engine(
+            small, eeg(signal(N)), clock=clock, policy=always, rig=rig, mode="live",
+            sides={"wheel": (WHEEL, wheel(20.0), None)}, gates=(still(),),
+        )  # fmt: skip
+        assert rig.commands
+        assert max(c.t_s for c in rig.commands if c.action == "on") < T0_S + 20.5
+        assert rig.commands[-1].action == "off"
+
+
+def flashes(times_s: np.ndarray, on_s: float) -> FloatArray:
+    """Samples that are 1 from `on_s` on, with a little noise."""
+    noise = 1e-3 * np.random.default_rng(0).standard_normal(len(times_s))
+    return ((times_s >= on_s) + noise)[:, None].astype(np.float32)
+
+
+def onset_s(config: StreamConfig, info: StreamInfo, script: list[Chunk]) -> float:
+    """Stream time at which a lane sees the event."""
+    clock = VirtualClock(T0_S)
+    lane = Lane("x", config, ScriptedSource(clock, [], info), None, clock)
+    lane.open()
+    found: list[float] = []
+
+    def look(piece: Segment | Gap) -> None:
+        if isinstance(piece, Segment):
+            found.extend(piece.stamps_s[piece.data[:, 0] > 0.5].tolist())
+
+    lane.begin(Outbox("r1", clock, [], NullRecorder()), None, look)
+    for chunk in script:
+        lane.take(chunk)
+    return found[0]
+
+
+@pytest.mark.parametrize("drift", [0.0, 5e-5])
+def test_streams_with_other_clocks_and_delays_are_aligned_to_less_than_a_frame(drift: float) -> None:
+    """One event in the world, seen by a camera and a wheel, each with a clock and a delay of its own."""
+    event_s, camera_delay_s, wheel_delay_s = T0_S + 301.234, 0.045, 0.012
+    camera_hz = 16.8
+    frame_s = 1 / camera_hz
+    world_s = T0_S + np.arange(round(400 * camera_hz)) * frame_s
+    stamped_s = world_s + camera_delay_s  # by the clock of the engine
+    device_s = (stamped_s - 5000.0) * (1 - drift)  # by its own
+    seen = flashes(world_s, event_s)
+    camera = [
+        Chunk(seen[k : k + 1], device_s[k : k + 1], float(stamped_s[k] - device_s[k]), float(stamped_s[k]))
+        for k in range(len(seen))
+    ]
+    wheel_s = T0_S + np.arange(round(400 * WHEEL_HZ)) / WHEEL_HZ
+    turned = chunks(flashes(wheel_s, event_s), wheel_s + wheel_delay_s + 77.0, (5,), -77.0)
+    info = StreamInfo("camera", camera_hz, ("light",), ("",))
+    camera_onset_s = onset_s(StreamConfig(source={}, delay_s=camera_delay_s), info, camera)
+    wheel_onset_s = onset_s(StreamConfig(source={}, delay_s=wheel_delay_s), WHEEL, turned)
+    assert 0 <= camera_onset_s - event_s < frame_s
+    assert 0 <= wheel_onset_s - event_s < 1 / WHEEL_HZ
+    assert abs(camera_onset_s - wheel_onset_s) < frame_s
