@@ -27,7 +27,7 @@ from streamscore.rigs.base import Rig
 from streamscore.sinks.base import Sink
 from streamscore.sources.base import Source
 from streamscore.stimulation import Mode, Stimulation
-from streamscore.types import Chunk, Posterior, StreamInfo
+from streamscore.types import Chunk, FloatArray, Posterior, StreamInfo
 
 #: Time between looks at what is not driven by samples: acknowledgements, stalls, new subscribers.
 TICK_S = 0.1
@@ -59,6 +59,11 @@ class Summary:
     deadline_ms: float
     misses: int
     counters: dict[str, int] = field(default_factory=dict)
+
+
+def _show(sinks: Sequence[Sink], t_s: float, frame: FloatArray, is_valid: bool) -> None:
+    for sink in sinks:
+        sink.frame(t_s, frame, is_valid)
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,8 @@ class Engine:
         notices = [notice for lane in self._lanes for notice in lane.warm_up()]
         gc.collect()
         gc.freeze()
-        self._main.begin(self._outbox, self._act, None)
+        shows = [sink for sink in self._sinks if type(sink).frame is not Sink.frame]
+        self._main.begin(self._outbox, self._act, None, partial(_show, shows) if shows else None)
         for lane in self._lanes[1:]:
             lane.begin(self._outbox, None, partial(self._gates.push, lane.name))
         self._inputs.begin()

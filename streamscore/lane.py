@@ -24,13 +24,15 @@ from streamscore.quality import Quality
 from streamscore.scorer import PosteriorSource, Scorer, Unscored
 from streamscore.sources.base import Source
 from streamscore.timebase import Timebase
-from streamscore.types import Chunk, Gap, Posterior, PosteriorKind, Segment, StreamInfo
+from streamscore.types import Chunk, FloatArray, Gap, Posterior, PosteriorKind, Segment, StreamInfo
 
 STAGES = ("transport", "score", "publish")
 #: Called with each posterior that was told and its age in seconds.
 OnPosterior = Callable[[Posterior, float], None]
 #: Called with each run of usable samples, and with each gap.
 OnSamples = Callable[[Segment | Gap], None]
+#: Called with the stream time of a frame, what the network was given of it, and whether the present state is valid.
+OnFrame = Callable[[float, FloatArray, bool], None]
 
 
 class Lane:
@@ -74,6 +76,7 @@ class Lane:
         self._stalled = False
         self._on_posterior: OnPosterior | None = None
         self._on_samples: OnSamples | None = None
+        self._on_frame: OnFrame | None = None
         self.n_posteriors = 0
         self.last_data_s = 0.0
 
@@ -105,10 +108,16 @@ class Lane:
         self._scorer.warm_up()
         return self._scorer.notices()  # they take time, which samples must not wait for
 
-    def begin(self, outbox: Outbox, on_posterior: OnPosterior | None, on_samples: OnSamples | None) -> int:
+    def begin(
+        self,
+        outbox: Outbox,
+        on_posterior: OnPosterior | None = None,
+        on_samples: OnSamples | None = None,
+        on_frame: OnFrame | None = None,
+    ) -> int:
         """Throw away what became stale, and start; return how many samples that were."""
         self._outbox = outbox
-        self._on_posterior, self._on_samples = on_posterior, on_samples
+        self._on_posterior, self._on_samples, self._on_frame = on_posterior, on_samples, on_frame
         self._flushed = self.source.begin()
         self.last_data_s = self._clock.now_s()
         return self._flushed
@@ -158,6 +167,8 @@ class Lane:
                     # A stamp ahead of this clock cannot make a latency negative.
                     due_s = min(self.info.wall_time_s(newest_s), chunk.received_s)
                     self._decide(posterior, due_s, chunk.received_s)
+                if self._on_frame is not None and (frame := self._scorer.newest_frame()) is not None:
+                    self._on_frame(float(piece.stamps_s[-1]), frame, self._valid)
 
     def _anchor(self, chunk: Chunk) -> None:
         """Fix when a replay's stamps are due: the first chunk is taken to be in time."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from streamscore.assemble import build_source, check_policy
 from streamscore.bundle import Bundle, open_bundle
 from streamscore.clock import LslClock
-from streamscore.config import RigConfig, load_rig_file
+from streamscore.config import StreamConfig, load_rig_file
 from streamscore.errors import StreamscoreError
 from streamscore.outputs import hop_in_samples
 from streamscore.runner import choose_device
@@ -46,15 +47,25 @@ def preflight(path: Path, listen_s: float) -> list[Row]:
     """
     config = load_rig_file(path)
     rows = [Row("rig file", "valid", "valid", True)]
+    for name, stream in {"": config, **config.streams}.items():
+        prefix = f"{name}: " if name else ""
+        policy = None if name else config.policy
+        rows += [replace(row, what=prefix + row.what) for row in _check_stream(stream, policy, listen_s)]
+    return rows
+
+
+def _check_stream(config: StreamConfig, policy: dict[str, Any] | None, listen_s: float) -> list[Row]:
+    """Compare one stream with the world."""
+    rows: list[Row] = []
     bundle = None
     if config.bundle:
         wanted = config.bundle if isinstance(config.bundle, str) else f"network {config.bundle['model']}"
         try:
-            bundle = open_bundle(config.bundle, config.look_ahead_s)
+            bundle = open_bundle(config.bundle, config.look_ahead_s, config.calibration)
         except StreamscoreError as error:
-            return [*rows, Row("bundle", wanted, str(error), False)]
+            return [Row("bundle", wanted, str(error), False)]
         rows.append(Row("bundle", wanted, f"{bundle.spec.name} {bundle.sha256[:12]}", True))
-        rows += _fits_bundle(config, bundle)
+        rows += _fits_bundle(config, policy, bundle)
         try:
             rows.append(Row("device", config.device, str(choose_device(config.device)), True))
         except StreamscoreError as error:
@@ -75,7 +86,7 @@ def preflight(path: Path, listen_s: float) -> list[Row]:
     return rows
 
 
-def _fits_bundle(config: RigConfig, bundle: Bundle) -> list[Row]:
+def _fits_bundle(config: StreamConfig, policy: dict[str, Any] | None, bundle: Bundle) -> list[Row]:
     """Compare what the rig file asks of the bundle with what it can do."""
     spec = bundle.spec
     timing = bundle.model.timing
@@ -85,22 +96,22 @@ def _fits_bundle(config: RigConfig, bundle: Bundle) -> list[Row]:
         rows = [Row("hop (s)", "divides the network's step", f"{hop_s:g}", True)]
     except StreamscoreError as error:
         rows = [Row("hop (s)", "divides the network's step", str(error), False)]
-    if config.policy is None:
+    if policy is None:
         return rows
     labels = "/".join(spec.labels)
     try:
-        check_policy(config.policy, bundle)
-        return [*rows, Row("states of the policy", labels, " ".join(config.policy.get("states", ())), True)]
+        check_policy(policy, bundle)
+        return [*rows, Row("states of the policy", labels, " ".join(policy.get("states", ())), True)]
     except StreamscoreError as error:
         return [*rows, Row("states of the policy", labels, str(error), False)]
 
 
-def _selection(config: RigConfig) -> str:
+def _selection(config: StreamConfig) -> str:
     """What the rig file asks for, in words."""
     return ", ".join(f"{key}={value}" for key, value in config.source.items() if key != "kind")
 
 
-def _listen(source: Source, info: StreamInfo, config: RigConfig, listen_s: float) -> list[Row]:
+def _listen(source: Source, info: StreamInfo, config: StreamConfig, listen_s: float) -> list[Row]:
     """Take samples in for a while and tell what they are like."""
     clock = LslClock()
     timebase = Timebase(config.timebase, info.sfreq)

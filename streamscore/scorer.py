@@ -44,6 +44,8 @@ class PosteriorSource(Protocol):
 
     def lag_s(self, kind: PosteriorKind) -> float: ...
 
+    def newest_frame(self) -> FloatArray | None: ...
+
 
 class Unscored:
     """Stands in for a scorer when there is no bundle: an invalid ``UNKNOWN`` at every hop."""
@@ -76,6 +78,9 @@ class Unscored:
 
     def lag_s(self, kind: PosteriorKind) -> float:
         return 0.0
+
+    def newest_frame(self) -> FloatArray | None:
+        return None
 
 
 class Scorer:
@@ -259,6 +264,17 @@ class Scorer:
         if kind != "final" or self._timing.chunk_steps:
             reads = list(self._timing.reads)
         return (reads[0].lag_samples + self._chain_lag) / self._sfreq
+
+    def newest_frame(self) -> FloatArray | None:
+        """Return the newest frame ``(height, width)`` as the network was given it; ``None`` of signals, or of none."""
+        if not self._is_movie or self._ring.stop == self._ring.oldest:
+            return None
+        newest: FloatArray
+        if self._is_direct:
+            newest = self._frames[-1, 0].cpu().numpy()
+        else:
+            newest = self._ring.window(self._ring.stop - 1, self._ring.stop)[0]
+        return newest
 
     def _boundaries(self, cursor: int, stop: int) -> range:
         """Absolute indices in ``(cursor, stop]`` at which an output is due."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 
+from streamscore import bundle as bundle_module
 from streamscore.errors import ConfigError
 from streamscore.models.base import Read, Timing
 from streamscore.outputs import ReadPlan, hop_in_samples
+from streamscore.preprocess.base import Chain
 from streamscore.scorer import Scorer
 from streamscore.types import FloatArray, Gap, Posterior, Segment
 from tests.streams import cuts, sizes
@@ -179,6 +182,43 @@ class TestShortSteps:
         assert [p.stop for p in finals] == list(range(1, 38))
         for p in finals:
             np.testing.assert_allclose(p.probs, answer(movie, p.stop + 3, 3, step=1), atol=1e-6)
+
+    def test_the_newest_frame_is_what_the_network_was_given(self) -> None:
+        movie = RNG.standard_normal((5, 1, 4, 3)).astype(np.float32)
+        for step in (1, 2):  # with and without a ring
+            scorer = Scorer(toy_bundle(Toy(step=step, frame_shape=(4, 3))))
+            assert scorer.newest_frame() is None
+            feed(scorer, movie[:4], [step])
+            np.testing.assert_array_equal(scorer.newest_frame(), movie[3, 0])
+        assert Scorer(toy_bundle(Toy(step=5))).newest_frame() is None
+
+    def test_a_chain_that_answers_late_adds_to_the_lag(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        delay = 2
+        plain = feed(Scorer(toy_bundle(Toy((0, 3), step=1))), DATA[:40], [7])
+
+        class Late(Chain):
+            def __init__(self, *args: Any) -> None:
+                super().__init__((), args[1])
+                self.lag_samples = self.warm_up_samples = self.settle_samples = delay
+                self._past = np.zeros((delay, 1), np.float32)
+
+            def push(self, x: FloatArray, start: int) -> FloatArray:
+                joined = np.concatenate((self._past, x))
+                self._past = joined[len(x) :]
+                return joined[: len(x)]
+
+        monkeypatch.setattr(bundle_module, "Chain", Late)
+        scorer = Scorer(toy_bundle(Toy((0, 3), step=1)))
+        late = feed(scorer, DATA[:40], [7])
+        assert scorer.lag_s("final") == pytest.approx(5 / SFREQ)
+        wanted = {(p.kind, p.stop): p.probs for p in plain if p.valid}
+        got = {(p.kind, p.stop): p.probs for p in late if p.valid}
+        assert len(got) > 50
+        assert all(wanted[key] == probs for key, probs in got.items())
+        lags_s = {p.kind: p.lag_s for p in late}
+        assert lags_s == pytest.approx({"final": 5 / SFREQ, "provisional": 2 / SFREQ})
+        for p in late:
+            assert p.t_stop_s == pytest.approx(5.0 + p.stop / SFREQ)
 
     def test_steps_stay_on_the_grid_of_the_index_after_a_gap(self) -> None:
         scorer = Scorer(toy_bundle(Toy(step=5), hop_s=1.0))

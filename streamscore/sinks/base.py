@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from streamscore.events import Event, StartEvent
+from streamscore.types import FloatArray
 
 
 class Sink(ABC):
@@ -30,6 +31,21 @@ class Sink(ABC):
             The event.
         text
             The same as one line of JSON, encoded once for all sinks.
+        """
+
+    def frame(self, t_s: float, frame: FloatArray, is_valid: bool) -> None:  # noqa: B027 - for sinks that show them
+        """Take the newest frame ``(height, width)`` that the network was given, to be shown.
+
+        Must neither block nor keep it longer than the call. Sinks that do not override this are not asked.
+
+        Parameters
+        ----------
+        t_s
+            Stream time of it.
+        frame
+            After the chain.
+        is_valid
+            Whether the state that was told last is valid.
         """
 
     def poll(self) -> bool:
