@@ -17,11 +17,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from streamscore import __version__
+from streamscore import __version__, cli_camera
 from streamscore.errors import ConfigError, LoopError, StreamscoreError
 
 if TYPE_CHECKING:
+    from streamscore.assemble import Assembly
     from streamscore.config import RigConfig
+    from streamscore.panel.frames import Frames
 
 EXIT_CODES = """
 Exit codes: 0 done · 1 unexpected error · 2 wrong usage · 3 rig file or option · 4 source or file ·
@@ -201,10 +203,15 @@ def run(
 
     assembly = Assembly(rig, mode.value)
     if announce:
-        line = {"event": "assembled", "endpoint": assembly.endpoint, "run_folder": str(assembly.run_folder)}
+        line = {
+            "event": "assembled",
+            "endpoint": assembly.endpoint,
+            "frames": assembly.frames_endpoint,
+            "run_folder": str(assembly.run_folder),
+        }
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
-    screen = None if quiet or not assembly.endpoint else _start_screen(assembly.endpoint)
+    screen = None if quiet or not assembly.endpoint else _start_screen(assembly, rig.bundle)
     if duration_s is not None:
         timer = threading.Timer(duration_s, stop.set)
         timer.daemon = True
@@ -217,9 +224,14 @@ def run(
     _print_summary(summary, assembly.run_folder)
 
 
-def _start_screen(endpoint: str) -> subprocess.Popen[bytes]:
+def _start_screen(assembly: Assembly, bundle: object) -> subprocess.Popen[bytes]:
     """Show the run from another process, so that nothing a person looks at can delay a decision."""
-    command = [sys.executable, "-m", "streamscore", "watch", endpoint]
+    command = [sys.executable, "-m", "streamscore", "watch", assembly.endpoint]
+    if assembly.frames_endpoint:
+        command += ["--frames", assembly.frames_endpoint]
+        model = assembly.bundle.model if assembly.bundle else None
+        if isinstance(bundle, str) and model is not None and model.frame_shape and model.timing.step_samples == 1:
+            command += ["--bundle", bundle]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
 
@@ -242,7 +254,7 @@ def _print_summary(summary: Any, folder: Path | None) -> None:
         f"p50 {latency['p50_ms']:.2f} ms · p99 {latency['p99_ms']:.2f} ms · max {latency['max_ms']:.2f} ms",
     )
     table.add_row("deadline", f"{summary.deadline_ms:.1f} ms, missed {summary.misses} times")
-    losses = {key: n for key, n in summary.counters.items() if n and not key.startswith(("written", "samples"))}
+    losses = {key: n for key, n in summary.counters.items() if n and not key.startswith(("written", "samples", "frames", "cycles"))}
     table.add_row("losses", ", ".join(f"{key} {n}" for key, n in losses.items()) or "none")
     table.add_row("record", str(folder) if folder else "none kept")
     out.print(table)
@@ -252,34 +264,104 @@ def _print_summary(summary: Any, folder: Path | None) -> None:
 def watch(
     endpoint: Annotated[str, typer.Argument(help="Where a run publishes.")] = "tcp://127.0.0.1:5580",
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the panel.")] = False,
+    frames: Annotated[
+        str | None, typer.Option(help="Where the run publishes frames (sink zmq_frames), to draw them too.")
+    ] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", "-b", help="With --frames: draw what its decisions rest on (Grad-CAM)."),
+    ] = None,
 ) -> None:
     """Show a run: a live panel on a terminal, plain lines elsewhere."""
+    from contextlib import nullcontext
+
     from streamscore.panel import watch as watch_run
 
-    watch_run(endpoint, out, plain=plain or not out.is_terminal)
+    if bundle is not None and frames is None:
+        raise ConfigError("--bundle is for what decisions on frames rest on; give --frames ENDPOINT too")
+    plain = plain or not out.is_terminal
+    with nullcontext() if frames is None or plain else _frames(frames, bundle) as feed:
+        watch_run(endpoint, out, plain=plain, frames=feed)
+
+
+def _frames(endpoint: str, bundle: str | None) -> Frames:
+    """Listen to frames, and load what explains them."""
+    from streamscore.bundle import load_bundle
+    from streamscore.panel.frames import Frames
+    from streamscore.panel.importance import Importance
+
+    return Frames(endpoint, Importance(load_bundle(bundle).model) if bundle else None)
+
+
+class ReplayTo(StrEnum):
+    """Where a recording is played to."""
+
+    lsl = "lsl"
+    zmq = "zmq"
 
 
 @app.command(epilog=EXIT_CODES)
 def replay(
-    file: Annotated[Path, typer.Argument(help="Recording: .npz, .npy, .edf, .bdf or .xdf.")],
-    name: Annotated[str, typer.Option(help="Name of the LSL stream.")] = "streamscore-replay",
-    stream: Annotated[str | None, typer.Option(help="Stream inside a file that holds several.")] = None,
+    file: Annotated[
+        Path,
+        typer.Argument(help="Recording (.npz, .npy, .edf, .bdf, .xdf) or movie (.tif, .h5, .mat, .nwb, .npy)."),
+    ],
+    to: Annotated[
+        ReplayTo | None, typer.Option(help="lsl, or zmq for a movie. [lsl, and zmq for a movie]")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the LSL stream, or of the camera.")] = "streamscore-replay",
+    stream: Annotated[str | None, typer.Option(help="Stream or dataset inside a file that holds several.")] = None,
     speed: Annotated[float, typer.Option(min=0.01, help="Recorded seconds per second.")] = 1.0,
-    chunk_s: Annotated[float, typer.Option(min=0.0001, help="Recorded seconds per push.")] = 0.05,
+    chunk_s: Annotated[float, typer.Option(min=0.0001, help="Signals: recorded seconds per push.")] = 0.05,
     loops: Annotated[int, typer.Option(min=1, help="How often; each further round is announced.")] = 1,
     wait_s: Annotated[float, typer.Option(min=0, help="How long to wait for a consumer; 0: not.")] = 30.0,
     linger_s: Annotated[float, typer.Option(min=0, help="How long the outlet stays afterwards.")] = 2.0,
+    endpoint: Annotated[str, typer.Option(help="Movie over ZeroMQ: where.")] = "tcp://127.0.0.1:5590",
+    bind: Annotated[bool, typer.Option("--bind", help="Movie over ZeroMQ: this end binds.")] = False,
+    pub: Annotated[
+        bool, typer.Option("--pub", help="Movie over ZeroMQ: PUB, which loses frames, instead of PUSH.")
+    ] = False,
+    rate_hz: Annotated[
+        float | None, typer.Option(help="Movie: frames a second, where the file does not say.")
+    ] = None,
+    lights: Annotated[
+        str | None, typer.Option(help="Movie: names of its lights in turn, with commas. [as the file says]")
+    ] = None,
 ) -> None:
-    """Play a recording over LSL as if it were the rig, with its sample times; JSON lines tell progress."""
-    from streamscore.recordings.base import read_recording
+    """Play a recording as if it were the rig, with its sample times; JSON lines tell progress."""
+    from streamscore.movies.base import is_movie
 
-    player = _tool("tools.replay")
-    recording = read_recording(file, stream)
-    options = player.Options(name, speed, chunk_s, loops, wait_s, linger_s=linger_s)
     try:
-        player.run(recording, options)
+        if not is_movie(file, stream):
+            if to is ReplayTo.zmq:
+                raise ConfigError(f"{file}: holds signals, which are played over LSL; --to zmq is for movies")
+            from streamscore.recordings.base import read_recording
+
+            player = _tool("tools.replay")
+            options = player.Options(name, speed, chunk_s, loops, wait_s, linger_s=linger_s)
+            player.run(read_recording(file, stream), options)
+            return
+        cli_camera.replay_movie(
+            file,
+            dataset=stream,
+            rate_hz=rate_hz,
+            lights=lights,
+            to=(to or ReplayTo.zmq).value,
+            endpoint=endpoint,
+            bind=bind,
+            pattern="pub" if pub else "push",
+            name=name,
+            speed=speed,
+            loops=loops,
+            wait_s=wait_s,
+            linger_s=linger_s,
+        )
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+app.command(epilog=EXIT_CODES)(cli_camera.camera)
+app.command(epilog=EXIT_CODES)(cli_camera.register)
 
 
 @app.command(epilog=EXIT_CODES)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from streamscore import plugins
 from streamscore.errors import ConfigError
+from streamscore.frame_quality import Config as FrameQualityConfig
 from streamscore.gates import Config as GateConfig
 from streamscore.quality import Config as QualityConfig
 from streamscore.timebase import Config as TimebaseConfig
@@ -79,8 +80,8 @@ class StreamConfig(BaseModel):
     calibration
         Kind of a step of the bundle's chain → arguments that belong to this rig or animal: its dark frame, its
         transform to the atlas.
-    timebase, quality
-        How stamps are judged, and which samples are unusable.
+    timebase, quality, frame_quality
+        How stamps are judged, and which samples or frames are unusable.
     record_raw
         Whether its samples go into the record. Frames of a camera cannot yet; write ``false`` for it.
     """
@@ -100,6 +101,7 @@ class StreamConfig(BaseModel):
     calibration: dict[str, dict[str, Any]] = Field(default_factory=dict)
     timebase: TimebaseConfig = TimebaseConfig()
     quality: QualityConfig = QualityConfig()
+    frame_quality: FrameQualityConfig = FrameQualityConfig()
     record_raw: bool = True
 
 

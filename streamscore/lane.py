@@ -16,6 +16,7 @@ from streamscore import events
 from streamscore.bundle import Bundle
 from streamscore.clock import Clock
 from streamscore.config import StreamConfig
+from streamscore.frame_quality import FrameQuality
 from streamscore.labels import UNKNOWN
 from streamscore.latency import Deadline
 from streamscore.outbox import Outbox
@@ -97,7 +98,11 @@ class Lane:
         self.hop_s = self._scorer.hop_samples / info.sfreq
         self.labels, self.kinds = self._scorer.labels, self._scorer.kinds
         self._timebase = Timebase(config.timebase, info.sfreq)
-        self._quality = Quality(config.quality, info.sfreq, info.channels)
+        self._quality = (
+            FrameQuality(config.frame_quality, info.layout, info.full_scale)
+            if info.frame_shape
+            else Quality(config.quality, info.sfreq, info.channels)
+        )
         # A replay at speed 20 has to be 20 times as quick.
         self.deadline_s = config.deadline_ms / 1e3 if config.deadline_ms else self.hop_s / (info.speed or 1.0)
         self._deadline = Deadline(self.deadline_s, STAGES)
@@ -288,6 +293,7 @@ class Lane:
         return {
             **vars(self._timebase.counters),
             **vars(self._quality.counters),
+            **self.source.counters,
             "nonfinite_outputs": nonfinite,
             "flushed_samples": self._flushed,
         }

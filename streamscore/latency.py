@@ -41,11 +41,12 @@ class LatencyHistogram:
         return min(self.FLOOR_S * math.exp((index + 1) / self.BINS_PER_E_FOLD), self.max_s)
 
     def summary_ms(self) -> dict[str, float]:
-        """Return count, p50, p99 and maximum in milliseconds."""
+        """Return count, p50, p99, p99.9 and maximum in milliseconds."""
         return {
             "n": float(self.n),
             "p50_ms": 1e3 * self.percentile_s(50),
             "p99_ms": 1e3 * self.percentile_s(99),
+            "p999_ms": 1e3 * self.percentile_s(99.9),
             "max_ms": 1e3 * self.max_s,
         }
 

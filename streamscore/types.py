@@ -60,6 +60,8 @@ class StreamInfo:
         Identifier of the device, if the stream has one.
     frame_shape
         ``(height, width)`` of a camera's frames; ``None`` for signals.
+    full_scale
+        Pixel value at which a camera saturates, where that is known.
     speed
         Stream seconds per wall second. A live rig has 1. A replay announces its own. 0 says that stamps
         tell nothing about when a sample was due (a file read as fast as possible).
@@ -75,6 +77,7 @@ class StreamInfo:
     speed: float = 1.0
     wall_t0_s: float = 0.0
     frame_shape: tuple[int, int] | None = None
+    full_scale: float | None = None
 
     @property
     def layout(self) -> Layout:

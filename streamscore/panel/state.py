@@ -162,7 +162,7 @@ class PanelState:
     def losses(self) -> dict[str, int]:
         """Whatever was lost, withheld or late, by name; only what is not zero."""
         counters = self.heartbeat.counters if self.heartbeat else {}
-        fine = ("samples", "gaps", "written_")
+        fine = ("samples", "gaps", "written_", "frames", "cycles")
         return {name: n for name, n in counters.items() if n and not name.startswith(fine)}
 
     def is_on(self, now_s: float) -> bool:

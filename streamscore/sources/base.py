@@ -50,6 +50,11 @@ class Source(ABC):
     def close(self) -> None:
         """Release the input. May be called more than once."""
 
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was lost or refused before it became a sample, by name."""
+        return {}
+
     def notices(self) -> list[tuple[str, str]]:
         """Return what a person should be told since the last call: pairs of level and text."""
         return []
