@@ -20,7 +20,7 @@ from streamscore.features.running import Statistic
 from streamscore.preprocess.base import Chain
 from streamscore.preprocess.normalise import Config, build, whole_recording
 from streamscore.recordings.base import read_recording
-from streamscore.types import FloatArray
+from streamscore.types import FloatArray, Layout
 
 #: What precedes the normaliser, as in any chain for human EEG.
 FILTER: dict[str, Any] = {"kind": "bandpass", "low_hz": 0.3, "high_hz": 35.0, "order": 2}
@@ -35,6 +35,11 @@ SPANS_S = {"10 min to 1 h": (600.0, 3600.0), "after 1 h": (3600.0, float("inf"))
 
 #: Statistic, estimator, and median and 95th percentile for each of `SPANS_S`.
 Row = tuple[str, str, list[tuple[float, float]]]
+
+
+def layout(sfreq: float) -> Layout:
+    """One channel."""
+    return Layout(sfreq, ("EEG",))
 
 
 def relative_difference(y: FloatArray, reference: FloatArray, sfreq: float) -> FloatArray:
@@ -52,9 +57,9 @@ def rows(x: FloatArray, sfreq: float) -> list[Row]:
     for statistic in STATISTICS:
         offset, scale = whole_recording(x, statistic, sfreq)
         constants = {"stored_scale": scale, "stored_offset": () if statistic == "scale" else offset}
-        stored = build(Config(estimator="stored", statistic=statistic, **constants), sfreq, 1).push(x, 0)
+        stored = build(Config(estimator="stored", statistic=statistic, **constants), layout(sfreq)).push(x, 0)
         for name, arguments in ESTIMATORS.items():
-            y = build(Config(statistic=statistic, **arguments), sfreq, 1).push(x, 0)
+            y = build(Config(statistic=statistic, **arguments), layout(sfreq)).push(x, 0)
             difference = relative_difference(y, stored, sfreq)
             second = np.arange(len(difference))
             inside = [difference[(second >= begin) & (second < end)] for begin, end in SPANS_S.values()]
@@ -70,7 +75,7 @@ def main(
 ) -> None:
     """Print the table."""
     read = read_recording(recording)
-    x = Chain((FILTER,), read.sfreq, 1).push(np.ascontiguousarray(read.data[:, :1], np.float32), 0)
+    x = Chain((FILTER,), layout(read.sfreq)).push(np.ascontiguousarray(read.data[:, :1], np.float32), 0)
     typer.echo(f"| statistic | estimator | {' | '.join(SPANS_S)} |")
     typer.echo("|---|---|---|---|")
     for statistic, estimator, spans in rows(x, read.sfreq):

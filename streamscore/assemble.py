@@ -97,6 +97,8 @@ class Assembly:
         Where the record will be; ``None`` without one.
     endpoint
         Address of the first ``zmq_pub`` sink, if there is one.
+    frames_endpoint
+        Address of the first ``zmq_frames`` sink, if there is one.
     """
 
     def __init__(self, config: RigConfig, mode: Mode = "monitor", clock: Clock | None = None) -> None:
@@ -133,7 +135,10 @@ class Assembly:
             for sink in sinks:
                 sink.close()
             raise
-        self.endpoint: str = next((getattr(sink, "endpoint", "") for sink in sinks), "")
+        self.endpoint: str = next(filter(None, (getattr(sink, "endpoint", "") for sink in sinks)), "")
+        self.frames_endpoint: str = next(
+            filter(None, (getattr(sink, "frames_endpoint", "") for sink in sinks)), ""
+        )
         policy_section = config.policy
         self.engine = Engine(
             config,
@@ -153,9 +158,10 @@ class Assembly:
         """Frames are not recorded in silence, nor left out in silence."""
         stream = self._config.streams[name] if name else self._config
         if self.run_folder is not None and stream.record_raw:
+            which = f"stream {name!r}" if name else "main stream"
             raise ConfigError(
-                f"{f'stream {name!r}' if name else 'main stream'}: frames of a camera cannot be recorded yet; write "
-                "record_raw: false (events and other streams are recorded), or record: null (--no-record)"
+                f"{which}: frames of a camera cannot be recorded yet; write record_raw: "
+                "false (events and other streams are recorded), or record: null (--no-record)"
             )
 
     def _make_recorder(self, streams: Mapping[str, StreamInfo]) -> RecorderLike:

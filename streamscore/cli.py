@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from rich.table import Table
 
 from streamscore import __version__, cli_camera
 from streamscore.errors import ConfigError, LoopError, StreamscoreError
+from streamscore.stop import stop_on_signals
 
 if TYPE_CHECKING:
     from streamscore.assemble import Assembly
@@ -50,6 +50,13 @@ class SourceKind(StrEnum):
     file = "file"
     synthetic = "synthetic"
     noise = "noise"
+
+
+class Modality(StrEnum):
+    """What a demo streams."""
+
+    eeg = "eeg"
+    wfci = "wfci"
 
 
 class ModeName(StrEnum):
@@ -86,15 +93,6 @@ def _parse_channels(pairs: list[str] | None) -> dict[str, str] | None:
             raise ConfigError(f"--channel {pair!r}: write INPUT=LABEL, for example --channel EEG=C3-A2")
         mapping[name] = label
     return mapping
-
-
-def stop_on_signals() -> threading.Event:
-    """Return a flag that SIGINT and SIGTERM (and Ctrl-Break on Windows) set."""
-    stop = threading.Event()
-    names = ("SIGINT", "SIGTERM", "SIGBREAK")
-    for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def _rig_from_options(
@@ -254,7 +252,11 @@ def _print_summary(summary: Any, folder: Path | None) -> None:
         f"p50 {latency['p50_ms']:.2f} ms · p99 {latency['p99_ms']:.2f} ms · max {latency['max_ms']:.2f} ms",
     )
     table.add_row("deadline", f"{summary.deadline_ms:.1f} ms, missed {summary.misses} times")
-    losses = {key: n for key, n in summary.counters.items() if n and not key.startswith(("written", "samples", "frames", "cycles"))}
+    losses = {
+        key: n
+        for key, n in summary.counters.items()
+        if n and not key.startswith(("written", "samples", "frames", "cycles"))
+    }
     table.add_row("losses", ", ".join(f"{key} {n}" for key, n in losses.items()) or "none")
     table.add_row("record", str(folder) if folder else "none kept")
     out.print(table)
@@ -442,13 +444,23 @@ def bench(
 @app.command(epilog=EXIT_CODES)
 def demo(
     recording: Annotated[Path | None, typer.Argument(help="A recording; a simulated night without.")] = None,
+    modality: Annotated[
+        Modality, typer.Option(help="eeg: a night over LSL; wfci: a camera over ZeroMQ.")
+    ] = Modality.eeg,
     speed: Annotated[float | None, typer.Option(min=0.1, help="Seconds per second. [chosen to fit]")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the panel.")] = False,
     runs: Annotated[Path, typer.Option(help="Folder for the record.")] = Path("runs"),
     seed: Annotated[int, typer.Option(help="Which simulated subject.")] = 11,
 ) -> None:
     """Close the whole loop on this machine: player → LSL → engine → simulated rig, three processes."""
-    _tool("tools.demo").run(out, recording, speed, plain or not out.is_terminal, runs, seed)
+    plain = plain or not out.is_terminal
+    if modality is Modality.wfci:
+        if recording is not None or speed is not None:
+            raise ConfigError("demo --modality wfci shows a simulated camera at its own pace; leave RECORDING and "
+                              "--speed out")  # fmt: skip
+        _tool("tools.demo_camera").run(out, plain, runs)
+        return
+    _tool("tools.demo").run(out, recording, speed, plain, runs, seed)
 
 
 @app.command(epilog=EXIT_CODES)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from streamscore.errors import ConfigError
+from streamscore.stop import stop_on_signals
 
 #: Lights of the mesoscope that the calcium-sleep recordings were made with, and of two- and one-colour rigs.
 LIGHTS = {
@@ -56,14 +57,12 @@ def register(
     atlas_bregma: Annotated[str | None, typer.Option(help="X,Y of bregma on it.")] = None,
     atlas_lambda: Annotated[str | None, typer.Option(help="X,Y of lambda on it.")] = None,
     max_rotation_deg: Annotated[float, typer.Option(help="More than this is taken for a mistake.")] = 60.0,
-    picture: Annotated[
-        Path | None, typer.Option(help="Overlay to look at (.png). [beside the transform]")
-    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Overlay to look at (.png). [beside the transform]")] = None,
     no_picture: Annotated[bool, typer.Option("--no-picture", help="Write no overlay.")] = False,
 ) -> None:
     """Find the transform from a camera to the atlas, from bregma and lambda marked on a frame.
 
-    It goes into the rig file: calibration: {affine: {transform: transform.json}}. Look at the picture.
+    It goes into the rig file: calibration: {affine: {path: transform.json}}. Look at the picture.
     """
     from streamscore.registration import register_command
 
@@ -97,6 +96,7 @@ def camera(
     dtype: Annotated[str, typer.Option(help="Noise: type of its pixels.")] = "uint16",
     cycle_s: Annotated[float | None, typer.Option(help="Cortex: length of a sleep cycle.")] = None,
     running: Annotated[bool, typer.Option("--running", help="Cortex: awake only, at rest or running.")] = False,
+    wheel: Annotated[str | None, typer.Option(help="Cortex: LSL stream for the speed of its wheel.")] = None,
     seed: Annotated[int, typer.Option(help="Of the cortex, of jitter and losses.")] = 0,
     duration_s: Annotated[float, typer.Option(help="0 never ends.")] = 0.0,
     no_tags: Annotated[bool, typer.Option("--no-tags", help="Frames do not name their light.")] = False,
@@ -111,9 +111,7 @@ def camera(
     loss: Annotated[float, typer.Option(min=0, max=0.9, help="Part of the frames that is lost.")] = 0.0,
     loss_run: Annotated[float, typer.Option(min=1, help="In runs of this mean length.")] = 1.0,
 ) -> None:
-    """Simulated camera: strobed frames with jitter, losses and bursts; JSON lines tell progress and true states."""
-    from streamscore.cli import stop_on_signals
-
+    """Simulated camera: strobed frames with jitter, losses, bursts; JSON lines tell progress and true states."""
     if lights not in LIGHTS:
         raise ConfigError(f"--lights {lights}: choose {', '.join(map(str, LIGHTS))}")
     height_width = parse_shape(shape)
@@ -143,23 +141,24 @@ def camera(
         name=name,
     )
     if sees is FramesFrom.noise:
-        frames = tool.noise_frames(height_width, dtype, lights, seed=seed)
-    else:
-        from streamscore.labels import MOUSE3, RUNREST
-        from streamscore.simulate.cortex import Cortex
-        from streamscore.simulate.mouse import CYCLE_S
+        if wheel is not None:
+            raise ConfigError("--wheel: noise has none; leave it out, or choose --sees cortex")
+        tool.run(tool.noise_frames(height_width, dtype, lights, seed=seed), options, stop)
+        return
+    from streamscore.labels import MOUSE3, RUNREST
+    from streamscore.simulate.cortex import Cortex
+    from streamscore.simulate.mouse import CYCLE_S
 
-        cortex = Cortex(
-            seed=seed,
-            lights=LIGHTS[lights],
-            sfreq=rate / lights,
-            frame_shape=height_width,
-            cycle_s=cycle_s or CYCLE_S,
-            sleeps=not running,
-        )
-        seen = importlib.import_module("tools.cortex_frames")
-        frames = seen.cortex_frames(cortex, tool.say_json, labels=RUNREST if running else MOUSE3)
-    tool.run(frames, options, stop)
+    cortex = Cortex(
+        seed=seed,
+        lights=LIGHTS[lights],
+        sfreq=rate / lights,
+        frame_shape=height_width,
+        cycle_s=cycle_s or CYCLE_S,
+        sleeps=not running,
+    )
+    seen = importlib.import_module("tools.cortex_frames")
+    seen.play(cortex, options, stop, labels=RUNREST if running else MOUSE3, wheel=wheel)
 
 
 def replay_movie(

@@ -32,7 +32,7 @@ STAGES = ("transport", "score", "publish")
 OnPosterior = Callable[[Posterior, float], None]
 #: Called with each run of usable samples, and with each gap.
 OnSamples = Callable[[Segment | Gap], None]
-#: Called with the stream time of a frame, what the network was given of it, and whether the present state is valid.
+#: Called with the stream time of a frame, what the network was given of it, and whether the state is valid.
 OnFrame = Callable[[float, FloatArray, bool], None]
 
 

@@ -10,6 +10,7 @@ from threading import Event as StopFlag
 from typing import Any
 
 from streamscore.bundle import Bundle, open_bundle
+from streamscore.camera.config import CameraConfig
 from streamscore.clock import VirtualClock
 from streamscore.config import RigConfig, load_rig_file
 from streamscore.engine import Engine, Summary
@@ -18,12 +19,19 @@ from streamscore.events import Event, PosteriorEvent
 from streamscore.hypnogram import Hypnogram
 from streamscore.labels import UNKNOWN, name_of
 from streamscore.metrics import compare
+from streamscore.movies.base import Movie, is_movie
 from streamscore.record import NullRecorder, read_run
 from streamscore.record.run_folder import CONFIG_FILE
 from streamscore.recordings.base import Recording
 from streamscore.sinks.base import Sink
 from streamscore.sources import file as file_source
+from streamscore.sources import movie as movie_source
+from streamscore.sources.file import FileSource
+from streamscore.sources.movie import MovieSource
 from streamscore.types import Posterior, StreamInfo
+
+#: What a rig file says of a camera that a movie's file does not say better.
+_CAMERA_FIELDS = set(CameraConfig.model_fields) - {"rate_hz", "counter_bits"}
 
 
 class _Keep(Sink):
@@ -33,7 +41,7 @@ class _Keep(Sink):
         self.posteriors: list[Posterior] = []
 
     def write(self, event: Event, text: str) -> None:
-        if isinstance(event, PosteriorEvent):
+        if isinstance(event, PosteriorEvent) and not event.lane:
             self.posteriors.append(posterior_from(vars(event)))
 
     def close(self) -> None:
@@ -67,14 +75,14 @@ class Score:
     hypnogram
         Those on the grid of the labels, or of the recording's start.
     recording
-        What was scored.
+        What was scored, signals or a movie.
     info, summary
         The stream, and how the run went.
     """
 
     posteriors: tuple[Posterior, ...]
     hypnogram: Hypnogram
-    recording: Recording
+    recording: Recording | Movie
     info: StreamInfo
     summary: Summary
 
@@ -86,15 +94,17 @@ def score_file(
     stream: str | None = None,
     channels: Mapping[str, str] | None = None,
     hop_s: float | None = None,
-    chunk_s: float = 60.0,
+    chunk_s: float | None = None,
     base: RigConfig | None = None,
+    camera: Mapping[str, Any] | None = None,
 ) -> Score:
     """Run `bundle` over the recording at `path`.
 
     Parameters
     ----------
     path
-        Any recording that :func:`streamscore.recordings.base.read_recording` reads.
+        Any recording that :func:`streamscore.recordings.base.read_recording` reads, or a movie that
+        :func:`streamscore.movies.base.read_movie` does.
     bundle
         What scores it.
     stream
@@ -104,9 +114,12 @@ def score_file(
     hop_s
         Time between outputs; one epoch (the published grid) by default.
     chunk_s
-        Stream seconds taken in at once; changes speed, never results.
+        Stream seconds taken in at once, a minute of signals or a second of a movie by default; changes speed,
+        never results.
     base
         Rig file whose time and quality rules are used (those of a run that is scored again).
+    camera
+        What a rig file says of the camera (:class:`~streamscore.camera.config.CameraConfig`), for movies.
 
     Raises
     ------
@@ -115,14 +128,16 @@ def score_file(
     """
     timing = bundle.model.timing
     epoch_s, step_s = timing.epoch_samples / bundle.spec.sfreq, timing.step_samples / bundle.spec.sfreq
-    section = {
-        "kind": "file",
-        "path": path,
-        "stream": stream,
-        "channels": dict(channels) if channels else None,
-        "speed": 0.0,
-        "chunk_s": chunk_s,
-    }
+    common: dict[str, Any] = {"path": path, "channels": dict(channels) if channels else None, "speed": 0.0}
+    clock = VirtualClock()
+    source: FileSource | MovieSource
+    if is_movie(path, stream):
+        section = {"kind": "movie", **common, "dataset": stream, "chunk_s": chunk_s or 1.0}
+        section |= {"frame_shape": bundle.layout.frame_shape, **(camera or {})}
+        source = movie_source.build(movie_source.Config(**section), clock)
+    else:
+        section = {"kind": "file", **common, "stream": stream, "chunk_s": chunk_s or 60.0}
+        source = file_source.build(file_source.Config(**section), clock)
     config = (base or RigConfig(source={})).model_copy(
         update={
             "source": section,
@@ -134,8 +149,6 @@ def score_file(
             "sinks": (),
         }
     )
-    clock = VirtualClock()
-    source = file_source.build(file_source.Config(**section), clock)
     keep = _Keep()
     infos: list[StreamInfo] = []
 
@@ -153,18 +166,20 @@ def score_file(
         heartbeat_s=float("inf"),
     )
     summary = engine.run(StopFlag())
-    t0_s = _grid_start_s(source.recording, epoch_s) + source.offset_s
+    recording = source.recording if isinstance(source, FileSource) else source.movie
+    offset_s = source.offset_s if isinstance(source, FileSource) else 0.0
+    t0_s = _grid_start_s(recording, epoch_s, infos[0].sfreq) + offset_s
     hypnogram = Hypnogram.from_posteriors(keep.posteriors, bundle.spec.labels, epoch_s, t0_s)
-    return Score(tuple(keep.posteriors), hypnogram, source.recording, infos[0], summary)
+    return Score(tuple(keep.posteriors), hypnogram, recording, infos[0], summary)
 
 
-def _grid_start_s(recording: Recording, epoch_s: float) -> float:
+def _grid_start_s(recording: Recording | Movie, epoch_s: float, sfreq: float) -> float:
     """Start of the scoring grid: that of the file's labels if the first sample lies on it."""
     if len(recording.stamps_s) == 0:
         return 0.0
     first_s = float(recording.stamps_s[0])
     epochs = (first_s - recording.states_t0_s) / epoch_s
-    on_grid = abs(epochs - round(epochs)) * epoch_s < 0.5 / recording.sfreq
+    on_grid = abs(epochs - round(epochs)) * epoch_s < 0.5 / sfreq
     return recording.states_t0_s if recording.labels and epochs >= 0 and on_grid else first_s
 
 
@@ -225,13 +240,17 @@ def score_command(
         channels = None  # raw.xdf holds the channels under the bundle's names
     if hop_s is not None and not (math.isfinite(hop_s) and hop_s > 0):
         raise ConfigError(f"hop_s is {hop_s:g}; choose a number of seconds above 0")
-    bundle = open_bundle(bundle_choice, look_ahead_s)
+    camera: dict[str, Any] = {}
+    if isinstance(bundle_choice, str) and Path(bundle_choice).suffix in (".yaml", ".yml"):
+        rig = load_rig_file(Path(bundle_choice))
+        camera = {key: value for key, value in rig.source.items() if key in _CAMERA_FIELDS}
+    bundle = open_bundle(bundle_choice, look_ahead_s, base.calibration if base else None)
     if base is not None and record.run["bundle_hash"] not in ("", bundle.sha256):
         raise BundleMismatchError(
             f"{file}: the run was scored by bundle {record.run['bundle_hash'][:12]}, but {bundle.spec.name!r} "
             f"here is {bundle.sha256[:12]}; give the bundle of the run with --bundle"
         )
-    result = score_file(path, bundle, stream=stream, channels=channels, hop_s=hop_s, base=base)
+    result = score_file(path, bundle, stream=stream, channels=channels, hop_s=hop_s, base=base, camera=camera)
     folder = output or file.parent if not file.is_dir() else output or file
     folder.mkdir(parents=True, exist_ok=True)
     stem = file.resolve().stem

@@ -266,7 +266,7 @@ class Scorer:
         return (reads[0].lag_samples + self._chain_lag) / self._sfreq
 
     def newest_frame(self) -> FloatArray | None:
-        """Return the newest frame ``(height, width)`` as the network was given it; ``None`` of signals, or of none."""
+        """Return the newest frame ``(height, width)`` that the network was given; ``None`` where there is none."""
         if not self._is_movie or self._ring.stop == self._ring.oldest:
             return None
         newest: FloatArray

@@ -22,7 +22,7 @@ VALUES = {"types", "errors", "labels", "clock", "units"}
 SCORING = {"bundle", "scorer", "outbox", "stimulation"}
 LOOP = {"engine", "lane"}
 USES = {"assemble", "preflight", "score"}
-COMMANDS = {"cli", "__main__"}
+COMMANDS = {"cli", "cli_camera", "__main__"}
 LAYERS = (VALUES, None, SCORING, LOOP, USES, COMMANDS)
 PARTS = 1
 

@@ -1,4 +1,4 @@
-"""Run/rest from parcels: labels, training, and that what is tested was neither taught nor scored by another path."""
+"""Run/rest from parcels: labels, training, and that what is tested was not taught and is scored by the engine."""
 
 from __future__ import annotations
 
@@ -168,7 +168,8 @@ def test_trailing_mean_shrinks_at_the_start() -> None:
 def test_command_writes_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = mouse()
     paths = [save(tmp_path / f"{name}.npz", wheel=2.0 * (data.t_s % 15.0 > 10.0)) for name in ("first", "later")]
-    monkeypatch.setattr(run_rest, "KINDS", {"causal": SMALL})
+    monkeypatch.setattr(run_rest, "KINDS", {"causal": run_rest.Kind(SMALL.config, Recipe(steps=2))})
+    monkeypatch.setattr(run_rest, "N_REDRAWN", 20)
     run_rest.main(paths[0], tmp_path, [paths[1]], folds=2, seed=0, threads=1)
     page = (tmp_path / "roi-gru-run-rest.md").read_text(encoding="utf-8")
     assert "`later`" in page
@@ -189,7 +190,7 @@ def test_real_recording() -> None:
     assert line["auc"] > 0.98
     kind = run_rest.Kind(Config(variant="causal"), Recipe(steps=40))
     probs = run_rest.scored(run_rest.train([first], kind, 0), second)
-    assert run_rest.figures(second.codes, probs, SFREQ, 0.5)["auc"] > 0.95
+    assert run_rest.figures(second.codes, probs, SFREQ, 0.5)["auc"] > 0.9
 
 
 def test_report_says_where_nothing_was_kept_aside() -> None:

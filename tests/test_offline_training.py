@@ -19,6 +19,7 @@ from streamscore.preprocess.base import Chain
 from streamscore.recordings.base import Recording, read_recording
 from streamscore.score import score_file
 from streamscore.simulate import simulate
+from tests.layouts import signals
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "human_ucddb"
 DOCS = Path(__file__).parents[1] / "docs" / "models"
@@ -57,7 +58,7 @@ def test_what_is_missing_or_flat_is_no_training_data(steps: sequences.Sequences,
 def test_training_input_is_the_output_of_the_chain(steps: sequences.Sequences) -> None:
     """Cut by hand: absolute indices, a reset at each gap, whole epochs only."""
     whole = gapped_night()
-    chain = Chain(spec({}, "").preprocess, SFREQ, 3)
+    chain = Chain(spec({}, "").preprocess, signals(SFREQ, 3))
     # A line is known to be flat after two seconds; what follows it starts afresh.
     for begin, stop, first in (
         (0, 10 * STEP, 0),

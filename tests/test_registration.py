@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from streamscore.atlas import Atlas, drawn_atlas, read_atlas
 from streamscore.errors import ConfigError
 from streamscore.preprocess import affine
-from streamscore.registration import mean_frame, parse_point, register, register_command, residual_px
+from streamscore.registration import mean_frame, parse_point, register, register_command
 from streamscore.simulate.cortex_map import CortexMap
 from streamscore.transform import Point, read_transform
 from tests.layouts import frames
@@ -41,7 +41,7 @@ def test_a_head_that_is_turned_and_moved_is_brought_back(
     np.testing.assert_allclose(transform.to_atlas(camera), wanted, atol=1e-6)
     assert transform.rotation_deg == pytest.approx(-tilt_deg, abs=1e-6)
     assert transform.scale == pytest.approx(128 / min(shape))
-    assert residual_px(transform) < 1e-9
+    assert transform.residual_px < 1e-9
 
 
 def test_the_chain_then_sees_the_atlas_brain() -> None:
@@ -67,7 +67,7 @@ def test_more_pairs_are_met_as_well_as_can_be() -> None:
     wanted = camera * 1.02 + rng.normal(0, 1.0, camera.shape)
     pairs = {f"p{k}": (tuple(a), tuple(b)) for k, (a, b) in enumerate(zip(camera, wanted, strict=True))}
     best = register(pairs, (140, 140), ATLAS)
-    least = residual_px(best)
+    least = best.residual_px
     assert 0.1 < least < 2.0
     for _ in range(50):
         nudged = best.matrix + rng.normal(0, 0.01, (2, 3))
@@ -99,7 +99,7 @@ def similar(scale: float, turn_deg: float, x: float = 64.0, y: float = 64.0) -> 
         ({"bregma": ((64, 56), (64, 56)), "lambda": ((64, 90), (64, 56))}, r"0\.0 pixels apart in the atlas"),
         ({"bregma": ((64, 56), (64, 56))}, r"two landmarks or more and got bregma"),
         ({}, r"two landmarks or more and got none"),
-        (similar(0.9, 75), r"turn the frame by -75°.*bregma and lambda are not exchanged.*--max-rotation 180"),
+        (similar(0.9, 75), r"turn the frame by -75°.*bregma and lambda are not exchanged.*--max-rotation-deg 180"),
         (similar(0.9, 180), r"turn the frame by -?180°"),
         (similar(1.0, 0, x=100), r"2\d% of the atlas' brain lies outside the frame, more than 10%"),
         (similar(1.6, 0, y=50), r"of the atlas' brain lies outside the frame"),

@@ -36,6 +36,11 @@ def subject_rng(seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, 0, _SUBJECT])
 
 
+def bouts_rng(seed: int) -> np.random.Generator:
+    """Return the generator that draws the sequence of states of recording `seed`."""
+    return np.random.default_rng([seed, 0, _BOUTS])
+
+
 class Blocks:
     """The blocks of one simulated recording, in order.
 
@@ -62,7 +67,7 @@ class Blocks:
         self._window = _power_complementary(2 * self._hop)
         self._densities = [self._component_densities(c) for c in range(self._n_channels)]
 
-        self._bouts = subject.bouts(self._rng(-1, _BOUTS), cycle_s)
+        self._bouts = subject.bouts(bouts_rng(seed), cycle_s)
         self._first_epoch = 0
         self._epoch_states = np.zeros(0, np.int8)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from streamscore.errors import RecordingError
-from streamscore.movies.base import READERS, read_movie
+from streamscore.movies.base import READERS, is_movie, read_movie
 
 N_FRAMES, SHAPE = 24, (6, 8)
 
@@ -172,3 +172,41 @@ def test_a_closed_movie_says_so(file: Path) -> None:
     movie.close()
     with pytest.raises(RecordingError, match=r"m1: frames 0 to 0 cannot be read \(it is closed\)"):
         movie.read(0, 1)
+
+
+def test_a_file_of_signals_is_no_movie(tmp_path: Path) -> None:
+    signals = save(tmp_path / "night.npz", data=np.zeros((1000, 2)), sfreq=100.0)
+    movie = save(tmp_path / "cameras.npz", red=pixels(), eeg=np.zeros(1000))
+    np.save(tmp_path / "signals.npy", np.zeros((1000, 2)))
+    np.save(tmp_path / "movie.npy", pixels())
+    (tmp_path / "cut.npz").write_bytes(movie.read_bytes()[:100])
+    (tmp_path / "m.tif").write_bytes(b"")
+    told = {path.name: is_movie(path) for path in tmp_path.iterdir()}
+    assert told == {
+        "night.npz": False,
+        "cameras.npz": True,
+        "signals.npy": False,
+        "movie.npy": True,
+        "cut.npz": False,
+        "m.tif": True,
+    }
+    assert is_movie(movie, "red")
+    assert not is_movie(movie, "eeg")
+    assert not is_movie(signals, "night")
+    assert not is_movie(tmp_path / "absent.tif")
+
+
+def test_samples_are_whole_cycles(file: Path) -> None:
+    with read_movie(save(file, frames=pixels(), fps=33.6), lights=("blue", "violet")) as movie:
+        assert (movie.rate_hz, movie.sfreq) == (33.6, 16.8)
+
+
+def test_a_sample_is_stamped_when_its_cycle_is_whole(file: Path) -> None:
+    truth = np.delete(np.arange(1, N_FRAMES + 3), [7, 12])
+    stamps_s = truth // 2 + 0.05 * (truth % 2)
+    with read_movie(save(file, frames=pixels(), time=stamps_s, tags=truth % 2)) as movie:
+        assert movie.sample_delay_s == pytest.approx(0.05)
+    with read_movie(save(file, frames=pixels(), rate_hz=67.2), lights=("a", "b", "c", "d")) as movie:
+        assert movie.sample_delay_s == pytest.approx(3 / 67.2)
+    with read_movie(save(file, frames=pixels(), rate_hz=30.0)) as movie:
+        assert movie.sample_delay_s == 0.0

@@ -109,3 +109,11 @@ def test_a_closed_file_says_so(file: Path) -> None:
     with pytest.raises(RecordingError, match="it is closed"):
         movie.read(0, 1)
     file.unlink()
+
+
+def test_a_movie_larger_than_memory_opens_at_once(file: Path) -> None:
+    with h5py.File(file, "w") as out:
+        out.create_dataset("frames", (10_000, 512, 512), np.uint16, chunks=(1, 512, 512))
+        out["frames"][9_999] = 7
+    with read_movie(file, rate_hz=67.2) as movie:
+        assert movie.read(9_998, 10_000)[:, 0, 0].tolist() == [0, 7]

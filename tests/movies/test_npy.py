@@ -86,3 +86,13 @@ def test_a_dataset_of_another_name_is_refused(file: Path) -> None:
     np.save(file, STORED)
     with pytest.raises(RecordingError, match="no movie 'x', it holds a single one"):
         read_movie(file, dataset="x", rate_hz=1.0)
+
+
+def test_a_movie_larger_than_memory_opens_at_once(file: Path) -> None:
+    n_frames = 10_000
+    header = {"descr": "<u2", "fortran_order": False, "shape": (n_frames, 512, 512)}
+    with file.open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, header)  # type: ignore[arg-type]
+        out.truncate(out.tell() + 2 * n_frames * 512 * 512)  # 5 GB of nothing, past what 32 bits address
+    with read_movie(file, rate_hz=67.2) as movie:
+        assert movie.read(n_frames - 2, n_frames).sum() == 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,14 @@ def test_one_of_several_cameras_is_chosen(file: Path) -> None:
         read_movie(file, dataset="top")
     with read_movie(file, dataset="right") as movie:
         np.testing.assert_array_equal(movie.read(0, 2), STORED[:2, ::-1])
+
+
+def test_other_members_of_the_archive_are_passed_over(file: Path) -> None:
+    np.savez(file, frames=STORED, rate_hz=30.0)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("README.txt", "what this is")
+    with read_movie(file) as movie:
+        assert movie.n_frames == 30
 
 
 @pytest.mark.parametrize(

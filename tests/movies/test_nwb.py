@@ -82,7 +82,10 @@ def test_one_of_several_series_is_chosen(file: Path) -> None:
 
 
 def test_frames_in_other_files_are_named(file: Path) -> None:
-    write(file, raw={"external_file": ["m1.tif"], "format": "external", "rate": 16.8, "dimension": [8, 6]})
+    times_s = np.arange(20) / 16.8
+    write(
+        file, raw={"external_file": ["m1.tif"], "format": "external", "timestamps": times_s, "dimension": [8, 6]}
+    )
     with pytest.raises(RecordingError, match=r"in files of their own \(m1\.tif\)"):
         read_movie(file)
 

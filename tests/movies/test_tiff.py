@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamscore.errors import RecordingError
 from streamscore.movies.base import read_movie
@@ -73,7 +76,7 @@ def test_the_type_stays(file: Path, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("write", WRITERS)
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9, 0.99])
 def test_a_truncated_stack_is_refused(
     file: Path, write: Write, share: float, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -170,3 +173,19 @@ def test_what_is_no_movie_is_refused(file: Path, stack: np.ndarray, options: dic
     tifffile.imwrite(file, stack, **options)
     with pytest.raises(RecordingError, match=message):
         read_movie(file, rate_hz=1.0)
+
+
+@given(data=st.data())
+@pytest.mark.parametrize("write", [contiguous, big_compressed_pages, ome])
+def test_changed_bytes_are_refused_or_read_but_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, write: Write, data: st.DataObject
+) -> None:
+    """(Not for HDF5: the library itself can hang on a heap of texts that leads round in a circle.)"""
+    path = tmp_path_factory.mktemp("fuzz") / "m.tif"
+    write(path, STORED[:6])
+    content = bytearray(path.read_bytes())
+    for at in data.draw(st.lists(st.integers(0, min(len(content), 1500) - 1), min_size=1, max_size=5)):
+        content[at] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    with contextlib.suppress(RecordingError), read_movie(path, rate_hz=1.0) as movie:
+        assert movie.read(0, 6).shape == (min(movie.n_frames, 6), *movie.frame_shape)

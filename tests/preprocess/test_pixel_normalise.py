@@ -203,7 +203,7 @@ def test_a_frame_of_a_camera_takes_less_than_half_a_millisecond() -> None:
 
 
 def test_signals_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"pixel_normalise takes frames of a camera.*channels \('ch1', 'ch2'\)"):
+    with pytest.raises(ValueError, match="pixel_normalise takes frames of a camera"):
         build(Config(), signals(SFREQ, 2))
 
 

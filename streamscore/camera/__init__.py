@@ -1,0 +1,1 @@
+"""From frames as a camera sends them to samples of all its lights."""
