@@ -1,14 +1,15 @@
-# make demo | make test — each builds what it needs in .venv and runs.
+# make demo | make demo MODALITY=wfci | make test — each builds what it needs in .venv and runs.
 PYTHON ?= python3
 VENV   ?= .venv
 RECORDING ?=
+MODALITY ?= eeg
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .PHONY: demo test lint bench clean
 
 demo: $(STAMP)
-	LSLAPICFG=$(CURDIR)/lsl_api.cfg $(BIN)/streamscore demo $(RECORDING)
+	LSLAPICFG=$(CURDIR)/lsl_api.cfg $(BIN)/streamscore demo --modality $(MODALITY) $(RECORDING)
 
 test: $(STAMP) lint
 	LSLAPICFG=$(CURDIR)/lsl_api.cfg $(BIN)/python -m pytest

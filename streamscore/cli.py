@@ -224,13 +224,19 @@ def run(
 
 def _start_screen(assembly: Assembly, bundle: object) -> subprocess.Popen[bytes]:
     """Show the run from another process, so that nothing a person looks at can delay a decision."""
-    command = [sys.executable, "-m", "streamscore", "watch", assembly.endpoint]
+    command = [sys.executable, "-m", "streamscore", *_screen_arguments(assembly, bundle)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+
+def _screen_arguments(assembly: Assembly, bundle: object) -> list[str]:
+    """Arguments of a screen that shows what there is; `bundle` is as the rig file names it."""
+    arguments = ["watch", assembly.endpoint]
     if assembly.frames_endpoint:
-        command += ["--frames", assembly.frames_endpoint]
+        arguments += ["--frames", assembly.frames_endpoint]
         model = assembly.bundle.model if assembly.bundle else None
         if isinstance(bundle, str) and model is not None and model.frame_shape and model.timing.step_samples == 1:
-            command += ["--bundle", bundle]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+            arguments += ["--bundle", bundle]
+    return arguments
 
 
 def _end_screen(screen: subprocess.Popen[bytes]) -> None:

@@ -99,6 +99,9 @@ def camera(
     wheel: Annotated[str | None, typer.Option(help="Cortex: LSL stream for the speed of its wheel.")] = None,
     seed: Annotated[int, typer.Option(help="Of the cortex, of jitter and losses.")] = 0,
     duration_s: Annotated[float, typer.Option(help="0 never ends.")] = 0.0,
+    wait_s: Annotated[
+        float, typer.Option(min=0, help="How long to wait for a receiver before the first frame.")
+    ] = 0.0,
     no_tags: Annotated[bool, typer.Option("--no-tags", help="Frames do not name their light.")] = False,
     no_counter: Annotated[bool, typer.Option("--no-counter", help="Frames carry no number.")] = False,
     no_time: Annotated[bool, typer.Option("--no-time", help="Frames carry no device time.")] = False,
@@ -139,6 +142,7 @@ def camera(
         bind=bind,
         topic=topic,
         name=name,
+        wait_s=wait_s,
     )
     if sees is FramesFrom.noise:
         if wheel is not None:

@@ -19,7 +19,7 @@ from streamscore.events import Event, PosteriorEvent
 from streamscore.hypnogram import Hypnogram
 from streamscore.labels import UNKNOWN, name_of
 from streamscore.metrics import compare
-from streamscore.movies.base import Movie, is_movie
+from streamscore.movies.base import Movie, read_movie
 from streamscore.record import NullRecorder, read_run
 from streamscore.record.run_folder import CONFIG_FILE
 from streamscore.recordings.base import Recording
@@ -31,7 +31,7 @@ from streamscore.sources.movie import MovieSource
 from streamscore.types import Posterior, StreamInfo
 
 #: What a rig file says of a camera that a movie's file does not say better.
-_CAMERA_FIELDS = set(CameraConfig.model_fields) - {"rate_hz", "counter_bits"}
+_CAMERA_FIELDS = set(CameraConfig.model_fields) - {"counter_bits"}
 
 
 class _Keep(Sink):
@@ -131,9 +131,13 @@ def score_file(
     common: dict[str, Any] = {"path": path, "channels": dict(channels) if channels else None, "speed": 0.0}
     clock = VirtualClock()
     source: FileSource | MovieSource
-    if is_movie(path, stream):
+    if bundle.layout.frame_shape is not None:
         section = {"kind": "movie", **common, "dataset": stream, "chunk_s": chunk_s or 1.0}
         section |= {"frame_shape": bundle.layout.frame_shape, **(camera or {})}
+        if len(bundle.spec.channels) == 1 and not {"lights", "tags"} & section.keys():
+            with read_movie(path, dataset=stream, rate_hz=section.get("rate_hz")) as movie:
+                if not movie.lights:  # the only light of a file that names none is the one that is wanted
+                    section["lights"] = bundle.spec.channels
         source = movie_source.build(movie_source.Config(**section), clock)
     else:
         section = {"kind": "file", **common, "stream": stream, "chunk_s": chunk_s or 60.0}
@@ -177,10 +181,16 @@ def _grid_start_s(recording: Recording | Movie, epoch_s: float, sfreq: float) ->
     """Start of the scoring grid: that of the file's labels if the first sample lies on it."""
     if len(recording.stamps_s) == 0:
         return 0.0
-    first_s = float(recording.stamps_s[0])
-    epochs = (first_s - recording.states_t0_s) / epoch_s
+    first_s = float(recording.stamps_s[0]) + _delay_s(recording)
+    labels_s = recording.states_t0_s + _delay_s(recording)
+    epochs = (first_s - labels_s) / epoch_s
     on_grid = abs(epochs - round(epochs)) * epoch_s < 0.5 / sfreq
-    return recording.states_t0_s if recording.labels and epochs >= 0 and on_grid else first_s
+    return labels_s if recording.labels and epochs >= 0 and on_grid else first_s
+
+
+def _delay_s(recording: Recording | Movie) -> float:
+    """Time from the first frame of a movie's sample to its stamp, which is that of its last frame."""
+    return recording.sample_delay_s if isinstance(recording, Movie) else 0.0
 
 
 @dataclass(frozen=True)
@@ -265,7 +275,7 @@ def score_command(
 def _agreement(result: Score, bundle: Bundle) -> str:
     """Compare with the labels of the file, where it has some of the same kind on the same grid."""
     truth, hypnogram = result.recording, result.hypnogram
-    same_grid = truth.epoch_s == hypnogram.epoch_s and truth.states_t0_s == hypnogram.t0_s
+    same_grid = truth.epoch_s == hypnogram.epoch_s and truth.states_t0_s + _delay_s(truth) == hypnogram.t0_s
     if truth.labels != bundle.spec.labels or not same_grid:
         return ""
     n = min(len(truth.states), len(hypnogram))

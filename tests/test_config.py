@@ -133,7 +133,7 @@ def test_a_wrong_value_names_file_line_key_and_what_it_got(old: str, new: str, t
         (
             "kind: lsl_out",
             "kind: osc",
-            "rig.yaml:19: sinks.1: unknown sinks kind 'osc'; choose one of lsl_out, zmq_pub",
+            "rig.yaml:19: sinks.1: unknown sinks kind 'osc'; choose one of lsl_out, zmq_frames, zmq_pub",
         ),
         ("  kind: lsl\n", "", "rig.yaml:1: source: unknown sources kind ''"),
     ],

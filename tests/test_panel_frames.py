@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import zmq
 
+from streamscore import cli
+from streamscore.bundle import Spec, save_bundle
 from streamscore.errors import ConfigError
+from streamscore.models import cnn_bilstm
 from streamscore.panel.frames import BREAK_S, EXPLAIN_S, Frames
 from streamscore.panel.importance import Importance
 from streamscore.panel.pictures import View
@@ -139,3 +144,38 @@ def test_a_frame_may_be_sent_in_any_type() -> None:
             waiter.wait(0.01)
         np.testing.assert_array_equal(newest(frames).frame, [[256.0, 2.0]])
     socket.close(0)
+
+
+def small_network(variant: str) -> cnn_bilstm.CnnBilstm:
+    config = {"frame_shape": (SIDE, SIDE), "n_filters": 2, "n_blocks": 2, "n_hidden": 2}
+    return cnn_bilstm.build(cnn_bilstm.Config(variant=variant, **config))
+
+
+def test_the_command_line_loads_what_explains(tmp_path: Path) -> None:
+    network = small_network("causal")
+    args = network.config.model_dump(mode="json")
+    spec = Spec(name="small", model="cnn_bilstm", model_args=args, preprocess=(), vocabulary="MOUSE3",
+                sfreq=16.8, channels=("calcium",), hop_s=None)  # fmt: skip
+    save_bundle(tmp_path / "small.safetensors", spec, network)
+    assert cli._frames("inproc://nobody", str(tmp_path / "small.safetensors")).explains
+    assert not cli._frames("inproc://nobody", None).explains
+    with pytest.raises(ConfigError, match="give --frames ENDPOINT too"):
+        cli.watch("tcp://127.0.0.1:5580", bundle="small")
+
+
+@pytest.mark.parametrize(
+    ("frames", "bundle", "variant", "expected"),
+    [
+        ("", "name", "causal", []),
+        ("tcp://f", "name", "causal", ["--frames", "tcp://f", "--bundle", "name"]),
+        ("tcp://f", {"model": "cnn_bilstm"}, "causal", ["--frames", "tcp://f"]),
+        ("tcp://f", "name", "published", ["--frames", "tcp://f"]),
+    ],
+)
+def test_the_screen_of_a_run_shows_what_there_is(
+    frames: str, bundle: object, variant: str, expected: list[str]
+) -> None:
+    assembly = SimpleNamespace(
+        endpoint="tcp://e", frames_endpoint=frames, bundle=SimpleNamespace(model=small_network(variant))
+    )
+    assert cli._screen_arguments(assembly, bundle) == ["watch", "tcp://e", *expected]  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
 """Draw the panel of a recorded run: ``python -m tools.render_panel RUN_FOLDER [--at-s S] [-o panel.svg]``.
 
+Frames are not recorded. Those of ``streamscore demo --modality wfci`` are simulated again for ``--camera BUNDLE``.
+
 The picture is self-contained: text in whatever monospaced font the reader has, blocks and lines as shapes, so that
 there are no seams whatever the font.
 """
@@ -13,19 +15,28 @@ from itertools import groupby
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+import numpy as np
 from pydantic import ValidationError
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 from rich.terminal_theme import SVG_EXPORT_THEME
 
+from streamscore.bundle import load_bundle
 from streamscore.events import parse
+from streamscore.panel.frames import Frames
+from streamscore.panel.importance import Importance
+from streamscore.panel.pictures import View
 from streamscore.panel.state import PanelState
 from streamscore.panel.view import PanelView
 from streamscore.record.run_folder import EVENTS_FILE
+from streamscore.simulate.cortex import Cortex
+from tools.demo_camera import Plan
 
 CELL_WIDTH, CELL_HEIGHT, FONT_SIZE, MARGIN = 8.4, 17.0, 14.0, 12.0
 FONTS = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
+#: How long a screen would have watched before its picture.
+SEEN_S = 20.0
 #: Thickness of a line in parts of the width and of the height of a cell.
 THIN_X, THIN_Y = 1.2 / CELL_WIDTH, 1.2 / CELL_HEIGHT
 _UP, _DOWN = (0.5 - THIN_X / 2, 0.0, THIN_X, 0.5), (0.5 - THIN_X / 2, 0.5, THIN_X, 0.5)
@@ -61,9 +72,11 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=100)
     parser.add_argument("--height", type=int, default=26)
     parser.add_argument("--title", default="streamscore")
+    parser.add_argument("--camera", metavar="BUNDLE", help="draw frames of the demo, and what BUNDLE sees in them")
     options = parser.parse_args()
     state = state_at(options.run_folder / EVENTS_FILE, options.at_s)
-    view = PanelView(state, title=options.title)
+    frame = demo_frame(options.camera, state.elapsed_s) if options.camera else None
+    view = PanelView(state, title=options.title, frame=frame, explains=frame is not None)
     options.output.write_text(svg(view, options.width, options.height), encoding="utf-8")
 
 
@@ -79,6 +92,18 @@ def state_at(path: Path, at_s: float) -> PanelState:
             if state.elapsed_s >= at_s:
                 break
     return state
+
+
+def demo_frame(bundle_name: str, at_s: float) -> View | None:
+    """Simulate the demo's mouse up to `at_s` after its start; return its newest frame behind the chain."""
+    bundle, plan = load_bundle(bundle_name), Plan()
+    cortex = Cortex(seed=plan.seed, cycle_s=plan.cycle_s)
+    chain, frames = bundle.chain(), Frames("", Importance(bundle.model))
+    for k in range(round(at_s * cortex.sfreq)):
+        corrected = chain.push(cortex.read(1).frames.astype(np.float32), k)
+        if k > (at_s - SEEN_S) * cortex.sfreq:
+            frames.take(k / cortex.sfreq, corrected[0, 0])
+    return frames.newest
 
 
 def svg(view: PanelView, width: int, height: int) -> str:

@@ -127,8 +127,12 @@ class ZmqOut:
         return bool(self._socket.poll(round(1e3 * timeout_s), event))
 
     def send(self, frame: npt.NDArray[Any], number: int, time_s: float, light: int) -> None:
-        tag = None if self._movie.tags is None else self._movie.lights[light]
-        parts = encode(frame, frame=number, time_s=time_s, channel=tag, camera=self._options.name)
+        tag = self._movie.lights[light] if self._movie.lights else None
+        speed = self._options.speed
+        parts = encode(
+            frame, frame=number, time_s=time_s, channel=tag, camera=self._options.name,
+            speed=None if speed == 1.0 else speed,
+        )  # fmt: skip
         topic = [self._options.topic.encode()] if self._options.topic else []
         try:
             self._socket.send_multipart([*topic, *parts])

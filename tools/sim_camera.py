@@ -57,6 +57,8 @@ class Options:
         ``push``, ``pub`` or ``lsl``; for ZeroMQ the address, who binds, and the topic of ``pub``.
     name
         Of the camera, and of the LSL stream.
+    wait_s
+        How long to wait for somebody to take frames before the first; 0: not. PUB cannot tell, and does not wait.
     """
 
     rate_hz: float = 67.2
@@ -82,6 +84,7 @@ class Options:
     bind: bool = False
     topic: str = ""
     name: str = "simulated-camera"
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +186,10 @@ class Sender(Protocol):
         """Send a frame; ``False`` if nobody took it."""
         ...
 
+    def wait_for_consumers(self, timeout_s: float) -> bool:
+        """Wait until somebody takes frames; ``False`` if nobody came."""
+        ...
+
     def close(self) -> None:
         """Let what was sent go out, then close."""
         ...
@@ -223,6 +230,9 @@ class ZmqSender:
         except zmq.Again:
             return False
         return True
+
+    def wait_for_consumers(self, timeout_s: float) -> bool:
+        return bool(self._socket.poll(round(1e3 * timeout_s), zmq.POLLOUT))
 
     def close(self) -> None:
         self._socket.close()
@@ -312,6 +322,9 @@ def run(
     sender: Sender = LslSender(options, first.shape, first.dtype) if options.to == "lsl" else ZmqSender(options)
     clock = LslClock()
     try:
+        if options.wait_s:
+            say({"event": "visible", "endpoint": sender.endpoint})
+            sender.wait_for_consumers(options.wait_s)
         t0_s = clock.now_s()
         say({"event": "started", "to": options.to, "endpoint": sender.endpoint, "t0_s": t0_s,
              "rate_hz": options.rate_hz, "lights": list(options.lights), "dtype": first.dtype.name,

@@ -142,7 +142,7 @@ class Strobe:
         elif light is not None:
             names = self._config.lights
             self._complain("contradictions", f"a frame of {names[light]} came where {names[told]} was due")
-            self._set_phase(light, gives_up=True)
+            self._set_phase(light)
             return None
         if self._position < self._begin or (
             self._by_brightness(frame) and self._n_agreeing < self.AGREEING_FRAMES
@@ -151,10 +151,10 @@ class Strobe:
         self._placed = Place(cycle, told)
         return self._placed
 
-    def _set_phase(self, light: int, *, gives_up: bool = False) -> None:
-        """Begin anew: the frame at the present position is one of `light`, and is itself given up or not."""
+    def _set_phase(self, light: int) -> None:
+        """Begin anew: the frame at the present position is one of `light`."""
         self._phase = self._position - light
-        self._begin = self._phase + (self._n_lights if light or gives_up else 0)
+        self._begin = self._phase + (self._n_lights if light else 0)
         self._n_agreeing = 0
         if self._placed is None:
             self._origin, number = self._begin, 0

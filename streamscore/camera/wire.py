@@ -5,8 +5,9 @@ The header is one JSON object, at most 4 kB::
     {"dtype": "uint16", "shape": [512, 512], "frame": 17, "time_s": 12.34, "channel": "fluorescence_470"}
 
 `dtype` and `shape` (height, width) are needed; `frame` (the camera's own counter, 0 or more), `time_s` (seconds
-on the camera's clock), `channel` (the light: its name, or a number of 0 or more) and `camera` (a name) may be
-null or left out. Keys that are not listed are ignored, so that a sender may add its own. The pixels follow row
+on the camera's clock), `channel` (the light: its name, or a number of 0 or more), `camera` (a name) and `speed`
+(of a replay: recorded seconds per second) may be null or left out. Keys that are not listed are ignored, so that
+a sender may add its own. The pixels follow row
 by row, little endian unless the dtype says otherwise (``">u2"``).
 
 A header is believed only after everything in it was compared with the bytes that really came; nothing is ever
@@ -75,6 +76,7 @@ class Header:
     time_s: float = math.nan
     channel: str | int | None = None
     camera: str = ""
+    speed: float = 1.0
 
     @property
     def n_bytes(self) -> int:
@@ -89,6 +91,7 @@ def encode(
     time_s: float | None = None,
     channel: str | int | None = None,
     camera: str | None = None,
+    speed: float | None = None,
 ) -> list[Part]:
     """Return the two parts of a message.
 
@@ -96,7 +99,7 @@ def encode(
     ----------
     data
         ``(height, width)``, any integer or float type; not copied if it is contiguous.
-    frame, time_s, channel, camera
+    frame, time_s, channel, camera, speed
         See the module; what is ``None`` is left out.
 
     Raises
@@ -105,7 +108,7 @@ def encode(
         If a receiver would refuse it.
     """
     header: dict[str, Any] = {"dtype": data.dtype.str, "shape": list(data.shape)}
-    optional = {"frame": frame, "time_s": time_s, "channel": channel, "camera": camera}
+    optional = {"frame": frame, "time_s": time_s, "channel": channel, "camera": camera, "speed": speed}
     header |= {key: value for key, value in optional.items() if value is not None}
     text = json.dumps(header).encode()
     parse_header(text)
@@ -137,6 +140,7 @@ def parse_header(text: Part) -> Header:
         _time_s(content.get("time_s")),
         _channel(content.get("channel")),
         _name("camera", content.get("camera")) or "",
+        _speed(content.get("speed")),
     )
 
 
@@ -208,6 +212,14 @@ def _time_s(value: object) -> float:
     # Compared before it is converted: a whole number may be too large for a float.
     if not isinstance(value, int | float) or isinstance(value, bool) or not -MAX_TIME_S <= value <= MAX_TIME_S:
         raise FrameError("time_s", f"time_s is {_show(value)}; it must be seconds (at most 1e11), or null")
+    return float(value)
+
+
+def _speed(value: object) -> float:
+    if value is None:
+        return 1.0
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 1e-6 <= value <= 1e9:
+        raise FrameError("speed", f"speed is {_show(value)}; a replay says 1e-6 to 1e9, a camera leaves it out")
     return float(value)
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import zmq
 from pydantic import ValidationError
@@ -25,6 +25,10 @@ from streamscore.panel.lines import PlainLines
 from streamscore.panel.state import PanelState
 from streamscore.panel.view import PanelView
 
+if TYPE_CHECKING:  # they need numpy and torch, which a screen without a camera does without
+    from streamscore.panel.frames import Frames
+    from streamscore.panel.pictures import View
+
 #: Messages kept for this process while it is slow; beyond, they are lost and counted as missed.
 HIGH_WATER_MARK = 100_000
 #: Time between two attempts to connect.
@@ -33,6 +37,8 @@ RECONNECT_MS = 20
 POLL_S = 0.1
 #: Least and greatest time between two pictures.
 FRAME_S, IDLE_FRAME_S = 0.125, 1.0
+#: The least where frames of a camera are drawn, which takes some 20 ms.
+MOVIE_FRAME_S = 0.2
 #: After Ctrl-C, which a run on the same terminal gets too: how long its end is waited for.
 GRACE_S = 3.0
 
@@ -73,12 +79,13 @@ class LinesScreen:
 class LiveScreen:
     """The panel, redrawn when something changed, and once a second."""
 
-    def __init__(self, live: Live, endpoint: str, title: str) -> None:
+    def __init__(self, live: Live, endpoint: str, title: str, frames: Frames | None = None) -> None:
         self._live = live
+        self._frames = frames
         self._endpoint = endpoint
         self._title = title
         self._changed = True
-        self._shown: tuple[int, str] = (-1, "")
+        self._shown: tuple[int, str, View | None] = (-1, "", None)
         self._drawn_s = float("-inf")
 
     def event(self, state: PanelState, event: AnyEvent) -> None:
@@ -86,12 +93,15 @@ class LiveScreen:
 
     def idle(self, state: PanelState, silent_s: float, hint: str) -> None:
         now_s = time.monotonic()
-        shown = (state.n_unreadable, hint)
+        frame = self._frames.newest if self._frames is not None else None
+        shown = (state.n_unreadable, hint, frame)
         due = self._changed or shown != self._shown or now_s - self._drawn_s >= IDLE_FRAME_S
-        if not due or now_s - self._drawn_s < FRAME_S:
+        if not due or now_s - self._drawn_s < (FRAME_S if frame is None else MOVIE_FRAME_S):
             return
         self._changed, self._shown, self._drawn_s = False, shown, now_s
-        self._live.update(PanelView(state, silent_s, self._endpoint, self._title, hint), refresh=True)
+        explains = self._frames is not None and self._frames.explains
+        view = PanelView(state, silent_s, self._endpoint, self._title, hint, frame, explains)
+        self._live.update(view, refresh=True)
 
 
 class Interrupt:
@@ -140,6 +150,7 @@ def watch(
     title: str = "streamscore",
     on_event: Callable[[AnyEvent], None] | None = None,
     until: Callable[[], bool] | None = None,
+    frames: Frames | None = None,
 ) -> None:
     """Show the run that publishes at `endpoint`, until it stops.
 
@@ -159,6 +170,8 @@ def watch(
         Called with each event after it was taken in.
     until
         Polled some ten times a second; ends the watch when it returns true. Signals are then the caller's.
+    frames
+        Where frames come from, for the panel; already listening.
 
     Raises
     ------
@@ -176,7 +189,7 @@ def watch(
             screen = LinesScreen(console, endpoint)
         else:
             live = Live(console=console, screen=True, auto_refresh=False)
-            screen = LiveScreen(stack.enter_context(live), endpoint, title)
+            screen = LiveScreen(stack.enter_context(live), endpoint, title, frames)
         try:
             state = _follow(socket, screen, on_event, until, interrupt)
         except BrokenPipeError:
@@ -185,7 +198,9 @@ def watch(
             return
     if isinstance(screen, LiveScreen) and state.run:
         # The terminal's other page, on which the panel was, is gone; its last picture stays in the scrollback.
-        console.print(PanelView(state, title=title))
+        last = frames.newest if frames is not None else None
+        explains = frames is not None and frames.explains
+        console.print(PanelView(state, title=title, frame=last, explains=explains))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -15,6 +16,9 @@ from streamscore import events
 from streamscore.labels import UNKNOWN
 from streamscore.panel.art import DIM, big_letters, clock, colour_of, hypnogram, margin_of, number, share_bar
 from streamscore.panel.state import PanelState
+
+if TYPE_CHECKING:  # pictures need numpy, which a screen without a camera does without
+    from streamscore.panel.pictures import View
 
 #: Silence of the engine that a person must be told of; heartbeats come every second.
 SILENT_S = 3.0
@@ -57,6 +61,10 @@ class PanelView:
         Where the run publishes, told while nothing has been heard.
     title, hint
         Text of the upper edge, left and right.
+    frame
+        The newest frame, drawn on the right where there is room; ``None`` without a camera.
+    explains
+        Whether what the decision rests on is drawn too.
     """
 
     state: PanelState
@@ -64,10 +72,12 @@ class PanelView:
     endpoint: str = ""
     title: str = "streamscore"
     hint: str = ""
+    frame: View | None = None
+    explains: bool = False
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width
-        rows = self.rows(width - 4, (options.height or options.size.height) - 2)
+        rows = self._beside_pictures(width - 4, (options.height or options.size.height) - 2)
         title = Text.assemble((self.title, "bold default"), (f" · {self.hint}", WARN) if self.hint else "")
         yield Panel(
             Text("\n").join(rows),
@@ -78,6 +88,19 @@ class PanelView:
             border_style="#c81e2b" if self.state.mode == "live" and not self.state.stop else DIM,
             width=width,
         )
+
+    def _beside_pictures(self, width: int, height: int) -> list[Text]:
+        """The text, and right of it the pictures if there are any."""
+        if self.frame is None or not self.state.run:
+            return self.rows(width, height)
+        from streamscore.panel.pictures import picture_column, side_by_side
+
+        state = self.state
+        pictures = picture_column(self.frame, state.labels, self.explains, state.elapsed_s, width, height)
+        if not pictures:
+            return self.rows(width, height)
+        text_columns = width - pictures[0].cell_len - 2
+        return side_by_side(self.rows(text_columns, height), pictures, text_columns)
 
     def rows(self, width: int, height: int) -> list[Text]:
         """Return at most `height` lines, none wider than `width`."""

@@ -22,7 +22,7 @@ from streamscore.camera.complaints import Complaints
 from streamscore.camera.config import CameraConfig
 from streamscore.camera.device_clock import DeviceClock
 from streamscore.camera.frame import RawFrame
-from streamscore.camera.wire import MAX_FRAME_BYTES, FrameError, decode
+from streamscore.camera.wire import MAX_FRAME_BYTES, FrameError, decode, parse_header
 from streamscore.clock import Clock
 from streamscore.errors import ConfigError, StreamNotFoundError
 from streamscore.sources.base import Source, select_channels
@@ -94,7 +94,7 @@ class ZmqFramesSource(Source):
         config = self._config
         names, self._columns = select_channels("camera", config.lights, wanted, config.channels)
         self._socket = self._make_socket()
-        first = self._first_frame()
+        first, self._speed = self._first_frame()
         self._like = first.data.shape, first.data.dtype, math.isfinite(first.device_s)
         height, width = first.data.shape
         self._assembler = Assembler(config, (height, width), first.data.dtype)
@@ -105,6 +105,7 @@ class ZmqFramesSource(Source):
             sfreq=layout.sfreq,
             channels=names,
             units=("",) * len(names),
+            speed=self._speed,
             frame_shape=layout.frame_shape,
             full_scale=self._assembler.full_scale,
         )
@@ -167,8 +168,8 @@ class ZmqFramesSource(Source):
         self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
         return socket
 
-    def _first_frame(self) -> RawFrame:
-        """Wait for a frame, from which shape and type are learnt."""
+    def _first_frame(self) -> tuple[RawFrame, float]:
+        """Wait for a frame, from which shape and type are learnt; return it with the speed of a replay."""
         config = self._config
         end_s = self._clock.now_s() + config.timeout_s
         refusal = "no message came at all"
@@ -177,7 +178,8 @@ class ZmqFramesSource(Source):
             if parts is None:
                 break
             try:
-                return decode(self._strip_topic(parts), self._clock.now_s())
+                frame = decode(self._strip_topic(parts), self._clock.now_s())
+                return frame, parse_header(self._strip_topic(parts)[0]).speed
             except FrameError as error:
                 refusal = f"messages came, but {error}"
         self.close()
@@ -224,7 +226,8 @@ class ZmqFramesSource(Source):
         except FrameError as error:
             self._complaints.add(error.cause, "error", f"a message from the camera is left out: {error}")
             return
-        self._device_clock.add(frame.device_s, received_s)
+        if self._speed == 1.0:  # the times of a replay run at another pace than this clock, from the same start
+            self._device_clock.add(frame.device_s, received_s)
         assembler.push(frame)
 
     def _check_like_first(self, frame: RawFrame) -> None:

@@ -86,7 +86,7 @@ def test_subtract_makes_the_mean_of_each_frame_0() -> None:
 
 
 def test_online_approaches_the_published_form() -> None:
-    x = movie(3000)
+    x = movie(1500)
     published = whole_recording(x)
     y = build(Config(tau_s=1000.0), LAYOUT).push(x, 0)
     difference = np.abs(y - published).mean(axis=(1, 2, 3)) / published.std(axis=0).mean()

@@ -97,7 +97,7 @@ def test_the_regression_is_that_of_its_definition() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_blood_is_gone_and_the_calcium_left(method: Method) -> None:
-    n = 3000
+    n = 1500
     y = step_for(method).push(movie(n, method), 0)[600:, 0]
     f = lights(n, method)[0]
     untreated = (f / f.mean(axis=0) - 1.0)[600:]
@@ -107,7 +107,7 @@ def test_the_blood_is_gone_and_the_calcium_left(method: Method) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_online_approaches_the_published_form(method: Method) -> None:
-    n = 3000
+    n = 1500
     published = whole_recording(*lights(n, method), method)
     y = step_for(method, tau_s=1000.0).push(movie(n, method), 0)[:, 0]
     early, late = (relative(y[part], published[part]) for part in (slice(20, 100), slice(-100, None)))
