@@ -442,8 +442,16 @@ def bench(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the tables.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Short, for a look; figures are rough.")] = False,
     networks: Annotated[bool, typer.Option("--networks", help="Steps of the networks, side by side.")] = False,
+    cameras: Annotated[
+        bool, typer.Option("--cameras", help="Cameras at their pace: chain, network and engine.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(min=20, help="Cameras: how long each.")] = 60.0,
+    case: Annotated[str | None, typer.Option(help="Cameras: mesoscope or run-rest alone.")] = None,
 ) -> None:
-    """Measure latency, CPU and memory of the real path, beside the floor, in one run; or the networks alone."""
+    """Measure latency, CPU and memory of the real path beside the floor; or the networks or cameras alone."""
+    if cameras:
+        _tool("tools.bench_camera").run(out, output, 20.0 if quick else seconds, case)
+        return
     _tool("tools.bench_networks" if networks else "tools.bench").run(out, output, quick)
 
 

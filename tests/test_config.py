@@ -122,7 +122,8 @@ def test_a_wrong_value_names_file_line_key_and_what_it_got(old: str, new: str, t
         (
             "kind: lsl\n",
             "kind: lls\n",
-            "rig.yaml:2: source: unknown sources kind 'lls'; choose one of file, lsl, noise, synthetic",
+            "rig.yaml:2: source: unknown sources kind 'lls'; choose one of file, lsl, lsl_frames, movie, noise, "
+            "synthetic, synthetic_camera, zmq_frames",
         ),
         ("kind: dwell", "kind: dwel", "rig.yaml:13: policy: unknown policies kind 'dwel'; choose one of dwell"),
         (
@@ -197,3 +198,42 @@ def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         config.stall_s = 100.0
     assert isinstance(config, RigConfig)
+
+
+class TestStreams:
+    """Streams beside the main one, and gates."""
+
+    RIG = """source: {kind: noise}
+streams:
+  wheel:
+    source: {kind: noise, sfreq: 100}
+    delay_s: 0.01
+gates:
+  - {stream: wheel, below: 0.5}
+"""
+
+    def test_each_has_the_keys_of_a_stream_and_no_bundle_unless_named(self) -> None:
+        config = parse_rig(self.RIG, "rig.yaml")
+        assert config.bundle == "default"
+        wheel = config.streams["wheel"]
+        assert (wheel.bundle, wheel.delay_s, wheel.record_raw) == (None, 0.01, True)
+        assert config.gates[0].measure == "rms"
+        assert parse_rig(dump(config), "again") == config
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ("delay_s: 0.01", "dealy_s: 0.01", r"rig.yaml:5: unknown key 'streams.wheel.dealy_s' .*'delay_s'"),
+            ("delay_s: 0.01", "policy: {}", r"rig.yaml:5: unknown key 'streams.wheel.policy'"),
+            ("sfreq: 100", "sfreq: -1", r"rig.yaml:4: streams.wheel.source.sfreq: .*greater than 0"),
+            ("{kind: noise, sfreq: 100}", "{kind: nose}", r"rig.yaml:4: streams.wheel.source: unknown .*'nose'"),
+            ("delay_s: 0.01", "bundle: {model: nope}", r"rig.yaml:5: streams.wheel.bundle: .*'nope'"),
+            ("stream: wheel", "stream: whel", r"rig.yaml:7: gates.0.stream: 'whel' is none of .*\(wheel\)"),
+            ("below: 0.5", "belw: 0.5", r"rig.yaml:7: unknown key 'gates.0.belw' .*'below'"),
+            (", below: 0.5", "", r"rig.yaml:7: gates.0: a gate needs 'below', 'above' or both"),
+            ("  wheel:", "  my wheel:", "'my wheel' cannot name a stream"),
+        ],
+    )
+    def test_errors_name_line_and_choices(self, old: str, new: str, message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            parse_rig(self.RIG.replace(old, new), "rig.yaml")

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from offline import cortex_training, train_cortex
 from offline.cortex_clips import Clip, area_means, clip, cortex, layout
 from offline.cortex_evaluation import Said, figures, listen, onset_delays_s, trailing
-from offline.cortex_report import wrapped
 from offline.cortex_training import Network, Recipe
+from offline.pages import wrapped
 from streamscore.bundle import Bundle, Spec, find_bundle, load_bundle, shipped_bundles
 from streamscore.models import cnn_bilstm, efficientnet
 from streamscore.preprocess.base import Chain
@@ -23,7 +23,7 @@ DOCS = Path(__file__).parents[1] / "docs" / "models"
 SHAPE = (16, 16)
 BILSTM = {"n_filters": 4, "n_blocks": 3, "n_hidden": 6, "attention_frames": 10, "epoch_frames": 10}
 GRU = {"rnn": "gru", "variant": "causal", "width": 0.25, "depth": 0.3, "n_hidden": 6, "n_layers": 1}
-RECIPE = Recipe(frame_steps=30, frame_batch=12, frame_lr=1e-2, steps=30, batch=6, lr=1e-2, sequence_frames=10)
+RECIPE = Recipe(frame_steps=20, frame_batch=12, frame_lr=1e-2, steps=25, batch=6, lr=1e-2, sequence_frames=10)
 
 
 def bilstm(variant: str, **changes: object) -> cnn_bilstm.CnnBilstm:
@@ -98,8 +98,9 @@ def test_classes_are_drawn_equally_often() -> None:
 def test_what_is_taught_is_what_runs(model: Network) -> None:
     """The features of a clip and what follows them give the logits of the network's only forward."""
     movie = toy(n=50)
-    features = cortex_training.features_of(model, movie)
+    features, codes = cortex_training.features_of(model, movie)
     logits, lag = cortex_training.unroll(model, features[None])
+    assert codes.tolist() == movie.codes.tolist()
     x = torch.from_numpy(movie.x.astype(np.float32))
     if isinstance(model, efficientnet.EfficientNetDecoder):
         x = torch.cat((x[:1], x[:1], x))  # before its start the first frame stands
@@ -112,6 +113,8 @@ def test_what_is_taught_is_what_runs(model: Network) -> None:
             expected = torch.cat((-z / 2, z / 2), dim=-1)[:, :, None]
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
     assert lag == model.timing.look_ahead_samples
+    later, _ = cortex_training.unroll(model, features[None], first=20)
+    torch.testing.assert_close(later, logits[:, 20:])
 
 
 def test_one_set_of_weights_takes_any_look_ahead() -> None:
@@ -133,7 +136,7 @@ def test_each_read_is_asked_about_the_frame_it_describes(monkeypatch: pytest.Mon
     right = 20.0 * F.one_hot(codes, 3)
     logits = torch.stack((right, right.roll(7, dims=1)), dim=2)  # the second read says it 7 frames later
     for lag, is_right in ((7, True), (6, False)):
-        monkeypatch.setattr(cortex_training, "unroll", lambda *_, lag=lag: (logits, lag))
+        monkeypatch.setattr(cortex_training, "unroll", lambda *_, lag=lag: (logits[:, 10:], lag))
         loss = cortex_training.loss_of(bilstm("causal"), torch.zeros(2, 40, 4), codes, 10, 2.0)
         assert (loss < 1e-6) == is_right
 
@@ -148,16 +151,16 @@ def test_training_learns_and_repeats(kind: str) -> None:
         told: list[str] = []
         cortex_training.teach_frames(model, clips, RECIPE, 0, told.append)
         frames_of = {name: value.clone() for name, value in model.cnn.state_dict().items()}
-        trained.append(
-            cortex_training.teach_time(model, clips, [toy(2, n_classes)], RECIPE, 0, told.append, n_ahead)
-        )
+        features = [cortex_training.features_of(model, one) for one in clips]
+        held = [cortex_training.features_of(model, toy(2, n_classes))]
+        trained.append(cortex_training.teach_time(model, features, held, RECIPE, 0, told.append, n_ahead))
         for name, value in trained[-1].cnn.state_dict().items():
             torch.testing.assert_close(value, frames_of[name], atol=0, rtol=0)
     for first, second in zip(*(model.state_dict().values() for model in trained), strict=True):
         assert torch.equal(first, second)
     unseen = toy(3, n_classes)
     with torch.inference_mode():
-        logits, lag = cortex_training.unroll(trained[0], cortex_training.features_of(trained[0], unseen)[None])
+        logits, lag = cortex_training.unroll(trained[0], cortex_training.features_of(trained[0], unseen)[0][None])
     said = logits[0, :, -1].argmax(dim=-1).numpy()[lag:]
     assert (said == unseen.codes[: len(said)])[20:].mean() > 0.75
 

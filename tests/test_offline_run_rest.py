@@ -195,7 +195,7 @@ def test_real_recording() -> None:
 
 def test_report_says_where_nothing_was_kept_aside() -> None:
     figures = run_rest.figures(mouse().codes, mouse().codes.astype(np.float32), SFREQ, 0.5)
-    run = {"command": "c", "date": "d", "git_commit": "g", "machine": "m", "versions": {}, "wall_s": 1}
+    run = {"command": "c", "date": "d", "git_commit": "g", "machine": "m", "versions": {}, "wall_s": 1, "cpu_s": 1}
     rows = {"a": {"half": figures, "blocks": figures}}
     page = report({"run": run, "within": rows, "further": [], "file": mouse().describe(), "folds": 6}, "b", "a")
     assert "`--test FILE`" in page

@@ -89,15 +89,16 @@ def test_the_loop_closes(shown: tuple[str, CameraOutcome]) -> None:
     assert "▀" in panel
 
 
-def test_a_stamp_of_the_engine_is_the_time_of_its_frame(shown: tuple[str, CameraOutcome]) -> None:
-    """Outputs lie on the camera's own grid of cycles, to a hundredth of one."""
+def test_a_sample_is_stamped_with_the_last_flash_of_its_cycle(shown: tuple[str, CameraOutcome]) -> None:
     _, outcome = shown
     t0_s = outcome.line("started")["t0_s"]
     posteriors = [e for e in read_run(outcome.run_folder).events if e["type"] == "posterior" and not e.get("lane")]
-    cycles = np.array([e["t_stop_s"] - t0_s for e in posteriors if e["stop"] > e["start"]]) * outcome.sfreq
-    offsets = cycles - np.rint(cycles)
-    assert np.ptp(offsets) < 0.3
-    assert 0 < cycles.min() < cycles.max() < 90
+    stamps_s = np.array([e["t_stop_s"] - 1 / outcome.sfreq for e in posteriors if e["stop"] > e["start"]])
+    cycles = (stamps_s - t0_s) * outcome.sfreq
+    parts = cycles - np.floor(cycles)
+    assert 0 < cycles.min() < cycles.max() < 85
+    assert np.ptp(parts) < 0.2  # of 60 ms: what the estimate of the camera's clock moved by
+    assert parts.mean() == pytest.approx(0.75, abs=0.2)  # and the time on the way, at least 2 ms
 
 
 def test_a_broken_link_is_named(shown: tuple[str, CameraOutcome]) -> None:

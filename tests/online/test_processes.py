@@ -209,7 +209,21 @@ def test_check_tells_right_from_wrong(tiny_path: Path, tmp_path: Path, running: 
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "replay", "score", "check", "bench", "demo", "watch", "rig", "bundles", "schema"]
+    "command",
+    [
+        "run",
+        "replay",
+        "score",
+        "check",
+        "bench",
+        "demo",
+        "watch",
+        "rig",
+        "bundles",
+        "schema",
+        "camera",
+        "register",
+    ],
 )
 def test_every_command_explains_itself(command: str) -> None:
     result = streamscore(command, "--help")
