@@ -17,15 +17,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from streamscore.types import FloatArray, Gap, Segment
 
+#: Samples that no run has.
+_NEVER = 2**62
+
 BoolArray = npt.NDArray[np.bool_]
 
 
 class Config(BaseModel):
-    """When a channel counts as flat: exactly the same value for `flat_s`."""
+    """When a channel counts as flat: exactly the same value for `flat_s`; ``None``: never (a wheel at rest)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    flat_s: float = Field(2.0, gt=0)
+    flat_s: float | None = Field(2.0, gt=0)
 
 
 @dataclass
@@ -51,7 +54,7 @@ class Quality:
 
     def __init__(self, config: Config, sfreq: float, channels: tuple[str, ...]) -> None:
         self._channels = channels
-        self._flat_samples = max(round(config.flat_s * sfreq), 2)
+        self._flat_samples = max(round(config.flat_s * sfreq), 2) if config.flat_s else _NEVER
         self._last = [math.nan] * len(channels)
         self._run = np.zeros(len(channels), np.int64)
         self._ones = np.ones(len(channels), np.int64)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from offline import cortex_training, train_cortex
 from offline.cortex_clips import Clip, area_means, clip, cortex, layout
 from offline.cortex_evaluation import Said, figures, listen, onset_delays_s, trailing
+from offline.cortex_report import page
 from offline.cortex_training import Network, Recipe
 from offline.pages import wrapped
 from streamscore.bundle import Bundle, Spec, find_bundle, load_bundle, shipped_bundles
@@ -34,7 +35,7 @@ def bilstm(variant: str, **changes: object) -> cnn_bilstm.CnnBilstm:
 
 def gru() -> efficientnet.EfficientNetDecoder:
     torch.manual_seed(0)
-    return efficientnet.build(efficientnet.Config(**GRU, frame_shape=SHAPE))  # type: ignore[arg-type]
+    return efficientnet.build(efficientnet.Config(**GRU, frame_shape=SHAPE))
 
 
 def toy(seed: int = 0, n_classes: int = 3, n: int = 240) -> Clip:
@@ -147,7 +148,7 @@ def test_training_learns_and_repeats(kind: str) -> None:
     clips = [toy(seed, n_classes) for seed in (0, 1)]
     trained: list[Network] = []
     for _ in range(2):
-        model: Network = gru() if kind == "gru" else bilstm(kind, max_look_ahead_s=n_ahead / 10)  # type: ignore[assignment]
+        model: Network = gru() if kind == "gru" else bilstm(kind, max_look_ahead_s=n_ahead / 10)
         told: list[str] = []
         cortex_training.teach_frames(model, clips, RECIPE, 0, told.append)
         frames_of = {name: value.clone() for name, value in model.cnn.state_dict().items()}
@@ -225,6 +226,18 @@ def test_wrapping_leaves_tables_alone() -> None:
     page = wrapped(f"# Title\n\n{'word ' * 50}\n\n{row}\n{row}")
     assert f"\n\n{row}\n{row}\n" in page
     assert all(len(line) <= 115 for line in page.splitlines() if not line.startswith("|"))
+
+
+def test_page_of_figures_names_every_row() -> None:
+    codes = np.array([0] * 30 + [1] * 30 + [0] * 30)
+    row = figures([codes], Said(np.eye(2, dtype=np.float32)[codes], 0.5), ("rest", "run"), 10.0)
+    run = {"command": "c", "date": "d", "git_commit": "g", "machine": "m", "wall_s": 2, "cpu_s": 1}
+    training = {"animals": 1, "clip_s": 10.0}
+    results = {"task": "runrest", "run": run, "training": training, "testing": {"animals": 1, "duration_s": 9.0}}
+    text = page([{**results, "test": {"a net": row, "logistic regression": row}}])
+    assert "SIMULATED" in text
+    assert "| a net | 0.5 | 1.000 | 1.000 | 1.00 | 1.00 | 1.000 | 0.50 (1 of 1) | 0.50 (1 of 1) |" in text
+    assert "| logistic regression | 0.5 |" in text
 
 
 @pytest.mark.parametrize(

@@ -142,3 +142,12 @@ def test_nothing_unusable_passes_and_nothing_is_lost(
             runs = [np.diff(np.flatnonzero(np.r_[True, np.diff(part[:, c]) != 0, True])) for c in range(2)]
             assert max(int(run.max()) for run in runs) <= FLAT
     assert at == 1000
+
+
+def test_what_may_stand_still_is_never_flat() -> None:
+    quality = Quality(Config(flat_s=None), SFREQ, ("wheel",))
+    still = Segment(0, np.zeros((100 * FLAT, 1), np.float32), np.arange(100 * FLAT) / SFREQ)
+    assert told(quality.push(still)) == [(0, 100 * FLAT, "")]
+    assert told(quality.push(Segment(100 * FLAT, np.full((1, 1), np.nan, np.float32), np.array([1e3])))) == [
+        (100 * FLAT, 1, "non-finite: wheel")
+    ]
