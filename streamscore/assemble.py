@@ -68,11 +68,12 @@ def check_policy(section: dict[str, Any], bundle: Bundle) -> None:
             f"network {bundle.spec.model!r} as configured gives its final outputs in bursts, many epochs at once, "
             f"which no policy can act on in time; {remedy}"
         )
-    lag_s = timing.look_ahead_samples / bundle.spec.sfreq if policy.uses == "final" else 0.0
+    lag_samples = bundle.chain().lag_samples + (timing.look_ahead_samples if policy.uses == "final" else 0)
+    lag_s = lag_samples / bundle.spec.sfreq
     max_age_s = section.get("max_age_s", getattr(plugin_config("policies", section), "max_age_s", math.inf))
     if lag_s >= max_age_s:
         raise ConfigError(
-            f"the policy refuses outputs older than max_age_s {max_age_s:g}, but the network's final outputs come "
+            f"the policy refuses outputs older than max_age_s {max_age_s:g}, but its {policy.uses} outputs come "
             f"{lag_s:g} s late by design; raise max_age_s, lower look_ahead_s, or write uses: provisional"
         )
 

@@ -104,6 +104,14 @@ class StreamConfig(BaseModel):
     frame_quality: FrameQualityConfig = FrameQualityConfig()
     record_raw: bool = True
 
+    @field_validator("calibration")
+    @classmethod
+    def _steps_keep_their_kind(cls, calibration: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for kind, arguments in calibration.items():
+            if "kind" in arguments:
+                raise ValueError(f"{kind}: a calibration gives arguments of a step, and cannot change its kind")
+        return calibration
+
 
 class RigConfig(StreamConfig):
     """A rig file: the main stream, and what belongs to the run.

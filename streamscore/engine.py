@@ -157,7 +157,7 @@ class Engine:
                     self._recorder.samples(chunk, lane.name)
                     lane.take(chunk)
                     if lane is not self._main:
-                        self._shut_gates(chunk)
+                        self._look_at_gates(self._clock.now_s())
                 self._tick(self._clock.now_s())
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"
@@ -204,15 +204,18 @@ class Engine:
         """Let the policy act on an output of the main stream, if the gates are open."""
         self._stimulation.update(self._gates.apply(posterior), age_s)
 
-    def _shut_gates(self, chunk: Chunk) -> None:
-        """Switch off at once when new samples of a side stream shut a gate, not only at the next output."""
-        t_s = float(chunk.stamps_s[-1]) + chunk.clock_offset_s
-        if self._stimulation.may_be_on(self._clock.now_s()) and (reason := self._gates.shut(t_s)):
-            self._stimulation.off(self._clock.now_s(), f"gate shut: {reason}")
+    def _look_at_gates(self, now_s: float) -> None:
+        """Switch off at once when a side stream shuts a gate or stops, not only at the next output."""
+        if not len(self._gates) or not self._stimulation.may_be_on(now_s):
+            return
+        silent_s = {lane.name: now_s - lane.last_data_s for lane in self._lanes}
+        if reason := self._gates.shut_now(silent_s):
+            self._stimulation.off(now_s, f"gate shut: {reason}")
 
     def _tick(self, now_s: float) -> None:
         """Do what samples do not drive."""
         self._stimulation.poll(now_s)
+        self._look_at_gates(now_s)
         for lane in self._lanes:
             lane.check_stall(now_s)
         if now_s >= self._next_heartbeat_s:
@@ -226,6 +229,12 @@ class Engine:
             self._tell_heartbeats(now_s, "snapshot")
 
     def _tell_notices(self) -> None:
+        for k, error in self._inputs.take_failures():
+            self._outbox.notice(
+                "error",
+                f"stream {self._lanes[k].name!r} is no longer read ({type(error).__name__}: {error}); the run goes on "
+                "without it, and gates on it stay shut",
+            )
         for lane in self._lanes:
             for level, text in lane.source.notices():
                 self._outbox.notice(level, text)

@@ -97,6 +97,7 @@ class Gate:
             )
         self.name = f"{config.measure} of {config.stream}/{channel}"
         self._config = config
+        self.max_age_s = config.max_age_s
         self._column = info.channels.index(channel)
         self._sfreq = info.sfreq
         self._n_window = max(round(config.window_s * info.sfreq), 1)
@@ -112,6 +113,11 @@ class Gate:
         for begin in range(0, len(piece.data), self._ring.capacity):
             part = slice(begin, begin + self._ring.capacity)
             self._ring.append(piece.data[part, column], piece.stamps_s[part])
+
+    @property
+    def newest_s(self) -> float:
+        """Stream time of the newest sample; minus infinity where there is none to be read."""
+        return self._ring.stamp_s(self._ring.stop - 1) if self._ring.stop > self._ring.oldest else -math.inf
 
     def value(self, t_s: float) -> tuple[float, str]:
         """Return the measure at stream time `t_s`, and why there is none (then NaN)."""
@@ -186,9 +192,33 @@ class Gates:
                 return reason
         return ""
 
+    def shut_now(self, silent_s: Mapping[str, float]) -> str:
+        """Why not all gates are open by their newest samples, or for want of any; empty when they are.
+
+        Parameters
+        ----------
+        silent_s
+            Name of a side stream → time since it last gave samples.
+        """
+        for stream, gates in self._by_stream.items():
+            for gate in gates:
+                if silent_s[stream] > gate.max_age_s:
+                    return f"{gate.name}: no sample for {gate.max_age_s:g} s"
+                if reason := gate.shut(gate.newest_s):
+                    return reason
+        return ""
+
+    def _shut_since(self, t_s: float) -> str:
+        """Why a gate is shut by samples newer than `t_s`: an output may come late, and the animal move meanwhile."""
+        for gate in self._gates:
+            if gate.newest_s > t_s and (reason := gate.shut(gate.newest_s)):
+                return reason
+        return ""
+
     def apply(self, posterior: Posterior) -> Posterior:
         """What a policy is shown of `posterior`: the same, or an invalid one while a gate is shut."""
         if not self._gates or not posterior.valid:
             return posterior
-        reason = self.shut(posterior.t_stop_s + posterior.lag_s)
+        t_s = posterior.t_stop_s + posterior.lag_s
+        reason = self.shut(t_s) or self._shut_since(t_s)
         return replace(posterior, valid=False, reason=f"gate shut: {reason}") if reason else posterior

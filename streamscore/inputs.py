@@ -39,13 +39,15 @@ class Inputs:
         self._queue: queue.Queue[tuple[int, Chunk | BaseException]] = queue.Queue(self.MAX_WAITING)
         self._threads: list[threading.Thread] = []
         self._closed = threading.Event()
+        self._failures: list[tuple[int, BaseException]] = []
 
     @property
     def ended(self) -> bool:
         """Whether the main source, the first, will never give anything again."""
         if len(self._sources) == 1 or isinstance(self._clock, VirtualClock):
             return self._sources[0].ended and self._heads[0] is None
-        return self._sources[0].ended and self._queue.empty() and not self._threads[0].is_alive()
+        # In this order: a thread that has ended has put its last chunk into the queue.
+        return self._sources[0].ended and not self._threads[0].is_alive() and self._queue.empty()
 
     def begin(self) -> None:
         """Start waiting."""
@@ -62,7 +64,7 @@ class Inputs:
         Raises
         ------
         Exception
-            Whatever a source raised.
+            Whatever the main source raised. What befalls another one is told by :meth:`take_failures`.
         """
         if len(self._sources) == 1:
             chunk = self._sources[0].read(timeout_s)
@@ -73,9 +75,17 @@ class Inputs:
             k, item = self._queue.get(timeout=timeout_s)
         except queue.Empty:
             return None
-        if isinstance(item, BaseException):
+        if not isinstance(item, BaseException):
+            return k, item
+        if k == 0:
             raise item
-        return k, item
+        self._failures.append((k, item))
+        return None
+
+    def take_failures(self) -> list[tuple[int, BaseException]]:
+        """Return, once each, the numbers of sources that are no longer read, and why."""
+        taken, self._failures = self._failures, []
+        return taken
 
     def close(self) -> None:
         """Let the threads end."""

@@ -12,7 +12,7 @@ from typing import Any
 from streamscore.bundle import Bundle, open_bundle
 from streamscore.camera.config import CameraConfig
 from streamscore.clock import VirtualClock
-from streamscore.config import RigConfig, load_rig_file
+from streamscore.config import RigConfig, StreamConfig, load_rig_file
 from streamscore.engine import Engine, Summary
 from streamscore.errors import BundleMismatchError, ConfigError, RecordError
 from streamscore.events import Event, PosteriorEvent
@@ -21,7 +21,7 @@ from streamscore.labels import UNKNOWN, name_of
 from streamscore.metrics import compare
 from streamscore.movies.base import Movie, read_movie
 from streamscore.record import NullRecorder, read_run
-from streamscore.record.run_folder import CONFIG_FILE
+from streamscore.record.run_folder import CONFIG_FILE, RunRecord
 from streamscore.recordings.base import Recording
 from streamscore.sinks.base import Sink
 from streamscore.sources import file as file_source
@@ -234,28 +234,23 @@ def score_command(
     base = None
     path = file
     bundle_choice: str | dict[str, Any] = bundle_name or "default"
+    camera: dict[str, Any] = {}
     if file.is_dir():
         record = read_run(file)
-        base = load_rig_file(file / CONFIG_FILE)
+        lane = stream or ""
+        base, stream = _of_run(record, lane)
         path = record.raw_path
         if bundle_name is None and base.bundle is not None:
             bundle_choice = base.bundle
         look_ahead_s = base.look_ahead_s if look_ahead_s is None else look_ahead_s
-        if record.run["stream"] is None:
-            raise RecordError(
-                f"{file}: the run kept no raw samples of its main stream (record_raw: false), so that there is "
-                "nothing to score; score the movie that was played instead"
-            )
-        stream = str(record.run["stream"]["name"])
         channels = None  # raw.xdf holds the channels under the bundle's names
+    elif bundle_name is not None and Path(bundle_name).suffix in (".yaml", ".yml"):
+        base = load_rig_file(Path(bundle_name))
+        camera = {key: value for key, value in base.source.items() if key in _CAMERA_FIELDS}
     if hop_s is not None and not (math.isfinite(hop_s) and hop_s > 0):
         raise ConfigError(f"hop_s is {hop_s:g}; choose a number of seconds above 0")
-    camera: dict[str, Any] = {}
-    if isinstance(bundle_choice, str) and Path(bundle_choice).suffix in (".yaml", ".yml"):
-        rig = load_rig_file(Path(bundle_choice))
-        camera = {key: value for key, value in rig.source.items() if key in _CAMERA_FIELDS}
     bundle = open_bundle(bundle_choice, look_ahead_s, base.calibration if base else None)
-    if base is not None and record.run["bundle_hash"] not in ("", bundle.sha256):
+    if file.is_dir() and not lane and record.run["bundle_hash"] not in ("", bundle.sha256):
         raise BundleMismatchError(
             f"{file}: the run was scored by bundle {record.run['bundle_hash'][:12]}, but {bundle.spec.name!r} "
             f"here is {bundle.sha256[:12]}; give the bundle of the run with --bundle"
@@ -270,6 +265,30 @@ def score_command(
     names = [name_of(int(code), bundle.spec.labels) for code in result.hypnogram.codes]
     counts = {state: names.count(state) for state in (*bundle.spec.labels, UNKNOWN)}
     return Report(stem, len(names), counts, _agreement(result, bundle), written)
+
+
+def _of_run(record: RunRecord, lane: str) -> tuple[RigConfig, str]:
+    """Return the rules by which a stream of a run was scored, and its name in the raw file.
+
+    Raises
+    ------
+    RecordError
+        If the run kept no raw samples of it; lists the streams that it has.
+    """
+    base = load_rig_file(record.folder / CONFIG_FILE)
+    streams = {"": record.run["stream"], **record.run.get("streams", {})}
+    kept = {name: info for name, info in streams.items() if info}
+    if lane not in kept:
+        which = f"stream {lane!r}" if lane else "its main stream"
+        raise RecordError(
+            f"{record.folder}: the run kept no raw samples of {which}; it has those of "
+            f"{', '.join(name or 'the main stream' for name in kept) or 'none'}. Score the movie that was played, "
+            "or name a stream with --stream"
+        )
+    if lane:
+        section = base.streams[lane]
+        base = base.model_copy(update={name: getattr(section, name) for name in StreamConfig.model_fields})
+    return base, str(kept[lane]["name"])
 
 
 def _agreement(result: Score, bundle: Bundle) -> str:

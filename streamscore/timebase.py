@@ -92,6 +92,8 @@ class Timebase:
     TRACKING_S = 2.0
     #: Span of stamps over which the rate is measured.
     RATE_WINDOW_S = 10.0
+    #: Samples, in nominal seconds, after which a device that counts is looked at, and how far it may be off then.
+    QUICK_WINDOW_S, QUICK_TOLERANCE = 1.0, 0.25
 
     def __init__(self, config: Config, sfreq: float) -> None:
         self._config = config
@@ -105,6 +107,7 @@ class Timebase:
         self._broken = False
         self._rate_n = 0
         self._rate_t0_s = self._rate_last_s = 0.0
+        self._quick_n, self._quick_t0_s = 0, 0.0
         self._rate_fault = ""
         self.next_index = 0
         self.counters = Counters()
@@ -186,7 +189,7 @@ class Timebase:
         if not math.isfinite(stamp_s):
             return self._place_without_stamp(self._n_lost(last_counter, counter))
         if self._last_s is None:
-            self._rate_t0_s = self._rate_last_s = stamp_s
+            self._restart_rate(stamp_s)
             return self._accept(stamp_s, stamp_s)
         if last_counter is not None and counter is not None:
             return self._place_counted(stamp_s, counter, last_counter)
@@ -198,7 +201,13 @@ class Timebase:
         return self._at_right_rate(verdict)
 
     def _place_counted(self, stamp_s: float, counter: int, last_counter: int) -> _Verdict:
-        """Judge a sample that the device numbered: what its number passes over is lost."""
+        """Judge a sample that the device numbered: what its number passes over is lost.
+
+        Stamps still have their say. Time that passed without a number is lost too (a camera that paused); a
+        larger step than any pause is a clock that jumped, and the sample that tells it is withheld, so that
+        whatever counts time begins anew.
+        """
+        assert self._last_s is not None
         if counter <= last_counter:
             self._last_counter = last_counter
             if counter == last_counter:
@@ -207,8 +216,19 @@ class Timebase:
                 self.counters.late_samples += 1
             self._broken |= counter < last_counter
             return _DROPPED
-        self._measure_rate(stamp_s)
-        return self._at_right_rate(self._accept(stamp_s, stamp_s, n_missing=self._n_lost(last_counter, counter)))
+        n_steps = counter - last_counter
+        error_s = stamp_s - self._last_s - n_steps * self._period_s
+        if abs(error_s) > self._config.clock_jump_s:
+            self.counters.clock_jumps += 1
+            self._restart_rate(stamp_s)
+            self._accept(stamp_s, stamp_s, n_missing=n_steps)
+            return _Verdict(keep=False, n_missing=n_steps, reason="clock jumped")
+        n_paused = round(error_s * self._sfreq) if error_s > self._config.jitter_tolerance_s else 0
+        if n_paused:
+            self._restart_rate(stamp_s)
+        else:
+            self._count_rate(stamp_s, n_steps)
+        return self._at_right_rate(self._accept(stamp_s, stamp_s, n_missing=n_steps - 1 + n_paused))
 
     @staticmethod
     def _n_lost(last_counter: int | None, counter: int | None) -> int:
@@ -226,8 +246,8 @@ class Timebase:
         self.counters.bad_stamps += 1
         if self._last_s is None:
             return _DROPPED
-        stamp_s = self._last_s + self._period_s if self._exact else self._expected_s
-        self._rate_n += 1
+        stamp_s = self._last_s + (n_lost + 1) * self._period_s if self._exact else self._expected_s
+        self._rate_n += n_lost + 1
         self._rate_last_s = stamp_s
         self._accept(stamp_s, stamp_s, n_missing=n_lost)
         return _Verdict(keep=False, n_missing=n_lost + 1, reason="stamp is not finite")
@@ -285,24 +305,49 @@ class Timebase:
         return _Verdict(keep=True, n_missing=n_missing, reason="clock jumped back")
 
     def _measure_rate(self, stamp_s: float) -> None:
-        """Compare the rate of the stamps with the nominal one every :data:`RATE_WINDOW_S`.
+        """Take a sample into the measurement of the rate.
 
         A loss that the tolerance tells from jitter says nothing about the rate, and begins a new window.
         """
         step_s = stamp_s - self._rate_last_s
         self._rate_last_s = stamp_s
         if abs(step_s) > self._config.jitter_tolerance_s + self._period_s:
-            self._rate_n, self._rate_t0_s = 0, stamp_s
-            return
-        self._rate_n += 1
+            self._restart_rate(stamp_s)
+        else:
+            self._count_rate(stamp_s, 1)
+
+    def _restart_rate(self, stamp_s: float) -> None:
+        self._rate_n = self._quick_n = 0
+        self._rate_t0_s = self._quick_t0_s = self._rate_last_s = stamp_s
+
+    def _count_rate(self, stamp_s: float, n_steps: int) -> None:
+        """Compare the rate of the stamps with the nominal one every :data:`RATE_WINDOW_S`.
+
+        Of a device that counts, also more often and less exactly: a doubled rate is found within a second.
+        """
+        self._rate_last_s = stamp_s
+        self._rate_n += n_steps
         span_s = stamp_s - self._rate_t0_s
-        if span_s < self.RATE_WINDOW_S:
+        if span_s >= self.RATE_WINDOW_S:
+            self.measured_sfreq = self._rate_n / span_s
+            self._rate_n, self._rate_t0_s = 0, stamp_s
+            if abs(self.measured_sfreq / self._sfreq - 1.0) <= self._config.rate_tolerance:
+                self._rate_fault = ""
+            else:
+                self._note_rate_fault()
+        if self._last_counter is None:
             return
-        self.measured_sfreq = self._rate_n / span_s
-        self._rate_n, self._rate_t0_s = 0, stamp_s
-        if abs(self.measured_sfreq / self._sfreq - 1.0) <= self._config.rate_tolerance:
-            self._rate_fault = ""
+        self._quick_n += n_steps
+        span_s = stamp_s - self._quick_t0_s
+        if self._quick_n < self.QUICK_WINDOW_S * self._sfreq:
             return
+        quick_hz = self._quick_n / max(span_s, 1e-9)
+        self._quick_n, self._quick_t0_s = 0, stamp_s
+        if abs(quick_hz / self._sfreq - 1.0) > self.QUICK_TOLERANCE and not self._rate_fault:
+            self.measured_sfreq = quick_hz
+            self._note_rate_fault()
+
+    def _note_rate_fault(self) -> None:
         self.counters.rate_faults += 1
         # The first reason stays while it lasts, so that it is one gap.
         self._rate_fault = self._rate_fault or (

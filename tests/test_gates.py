@@ -114,6 +114,20 @@ class TestGates:
         assert (shown.valid, shown.state) == (False, "REM")
         assert shown.reason.startswith("gate shut: mean of wheel/speed: 4.55 is not below 1")
 
+    def test_an_output_that_comes_late_is_useless_if_the_animal_has_moved_since(self) -> None:
+        gates = Gates([Config(stream="wheel", measure="mean", window_s=0.5, below=1.0)], {"wheel": WHEEL})
+        gates.push("wheel", speed(200))
+        gates.push("wheel", speed(100, 200, value=5.0))
+        assert gates.shut(T0_S + 1.5) == ""  # the moment that the output speaks of
+        assert "5 is not below 1" in gates.apply(posterior(T0_S + 1.5)).reason
+
+    def test_a_stream_that_is_silent_shuts_its_gates_by_the_wall_clock(self) -> None:
+        gates = Gates([Config(stream="wheel", measure="mean", below=1.0, max_age_s=0.4)], {"wheel": WHEEL})
+        assert "no samples" in gates.shut_now({"wheel": 0.0})
+        gates.push("wheel", speed(200))
+        assert gates.shut_now({"wheel": 0.3}) == ""
+        assert gates.shut_now({"wheel": 0.5}) == "mean of wheel/speed: no sample for 0.4 s"
+
     def test_an_unknown_stream_lists_the_choices(self) -> None:
         with pytest.raises(ConfigError, match=r"'whel'.*beside the main one are wheel"):
             Gates([Config(stream="whel", below=1.0)], {"wheel": WHEEL})

@@ -91,11 +91,16 @@ def test_live_sources_are_taken_in_order_of_arrival() -> None:
     assert inputs.ended
 
 
-def test_an_error_of_any_source_is_raised_where_decisions_are_made() -> None:
+def test_an_error_of_the_main_source_is_raised_where_decisions_are_made_and_others_are_told() -> None:
     sources = [Live(), Live()]
     inputs = Inputs(sources, LslClock())
     inputs.begin()
-    sources[1].put(OSError("cable"))
+    sources[1].put(OSError("wheel"))
+    assert inputs.read(5.0) is None
+    ((k, error),) = inputs.take_failures()
+    assert (k, str(error)) == (1, "wheel")
+    assert inputs.take_failures() == []
+    sources[0].put(OSError("cable"))
     with pytest.raises(OSError, match="cable"):
         inputs.read(5.0)
     for source in sources:

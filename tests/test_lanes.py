@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from threading import Event as StopFlag
 from typing import Any
 
 import numpy as np
 import pytest
 
+from streamscore import events
 from streamscore.bundle import Bundle
-from streamscore.clock import VirtualClock
-from streamscore.config import StreamConfig
+from streamscore.clock import LslClock, VirtualClock
+from streamscore.config import RigConfig, StreamConfig
+from streamscore.engine import Engine, Side
 from streamscore.gates import Config as GateConfig
 from streamscore.lane import Lane
 from streamscore.outbox import Outbox
 from streamscore.policies import dwell
 from streamscore.policies.base import Policy
 from streamscore.record import NullRecorder
+from streamscore.sources.base import Source
 from streamscore.types import Chunk, FloatArray, Gap, Segment, StreamInfo
 from tests.bundles import EPOCH, HOP_S, SFREQ, signal
-from tests.streams import Run, ScriptedRig, ScriptedSource, chunks, run_engine
+from tests.streams import MemorySink, Run, ScriptedRig, ScriptedSource, chunks, run_engine
 
 N = 12 * EPOCH
 T0_S = 100.0
@@ -39,9 +45,9 @@ def wheel(seconds: float, moving: tuple[float, float] = (0.0, 0.0), offset_s: fl
     return chunks(speed[:, None].astype(np.float32), T0_S + t_s - offset_s, (5,), offset_s)
 
 
-def always(labels: tuple[str, ...]) -> Policy:
+def always(labels: tuple[str, ...], duration_s: float = 1.5) -> Policy:
     """A policy that wants to be on whenever it may."""
-    config = dwell.Config(states=labels, probability=0.0, dwell_s=0.0, duration_s=1.5, refractory_s=0.0)
+    config = dwell.Config(states=labels, probability=0.0, dwell_s=0.0, duration_s=duration_s, refractory_s=0.0)
     return dwell.build(config, labels)
 
 
@@ -135,6 +141,82 @@ class TestGates:
         assert rig.commands
         assert max(c.t_s for c in rig.commands if c.action == "on") < T0_S + 20.5
         assert rig.commands[-1].action == "off"
+
+    def test_a_stream_that_falls_silent_switches_off_at_once(
+        self, small: Bundle
+    ) -> None:
+        clock = VirtualClock(T0_S)
+        rig = ScriptedRig(clock)
+        wants = partial(always, duration_s=60.0)
+        run = run_engine(
+            small, eeg(signal(N)), clock=clock, policy=wants, rig=rig, mode="live", hop_s=4.0,
+            sides={"wheel": (WHEEL, wheel(21.0), None)}, gates=(still(),),
+        )  # fmt: skip
+        assert run.error is None
+        off = next(c for c in rig.commands if c.action == "off")
+        assert "no sample for 0.5 s" in off.reason
+        assert T0_S + 21.0 < off.issued_s < T0_S + 22.0
+
+    def test_a_delay_of_the_side_stream_does_not_switch_off(self, small: Bundle) -> None:
+        clock = VirtualClock(T0_S)
+        rig = ScriptedRig(clock)
+        wants = partial(always, duration_s=60.0)
+        run_engine(
+            small, eeg(signal(N)), clock=clock, policy=wants, rig=rig, mode="live", delay_s=0.6,
+            sides={"wheel": (WHEEL, wheel(N / SFREQ), None)}, gates=(still(),),
+            streams={"wheel": StreamConfig(source={}, delay_s=0.6)},
+        )  # fmt: skip
+        assert [c.reason for c in rig.commands if c.action == "off"] == ["the source ended"]
+
+    def test_a_side_stream_that_breaks_is_told_and_the_run_goes_on(self, small: Bundle) -> None:
+        data = signal(N)
+        source = LiveScript([*wheel(5.0), OSError("cable")])
+        clock = LslClock()
+        sink, recorder = MemorySink(), NullRecorder()
+        main = LiveScript(eeg(data), StreamInfo("amp", SFREQ, ("EEG",), ("uV",)), after=source)
+        engine = Engine(
+            RigConfig(source={}, streams={"wheel": StreamConfig(source={})}),
+            main,
+            bundle=small,
+            sides={"wheel": Side(StreamConfig(source={}), source, None)},
+            clock=clock,
+            make_recorder=lambda _: recorder,
+            sinks=[sink],
+        )
+        engine.run(StopFlag())
+        told = [events.parse(text) for text in sink.texts]
+        notices = [event.text for event in told if event.type == "notice"]
+        assert any("'wheel' is no longer read (OSError: cable)" in text for text in notices)
+        assert sum(event.type == "posterior" and not event.lane for event in told) == N / SFREQ / HOP_S
+
+
+class LiveScript(Source):
+    """Gives what it holds at once, on a real clock; raises what is an error."""
+
+    def __init__(self, script: list[Any], info: StreamInfo = WHEEL, after: LiveScript | None = None) -> None:
+        self._script, self._info, self._after = script, info, after
+        self.done = StopFlag()
+
+    def open(self, wanted: Sequence[str] | None) -> StreamInfo:
+        return self._info
+
+    def begin(self) -> int:
+        return 0
+
+    def read(self, timeout_s: float) -> Chunk | None:
+        if self._after is not None:
+            assert self._after.done.wait(10)
+        if not self._script:
+            self.ended = True
+            return None
+        item = self._script.pop(0)
+        if isinstance(item, BaseException):
+            self.done.set()
+            raise item
+        return replace(item, received_s=LslClock().now_s())
+
+    def close(self) -> None:
+        self.ended = True
 
 
 def flashes(times_s: np.ndarray, on_s: float) -> FloatArray:

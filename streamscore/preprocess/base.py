@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from streamscore import plugins
@@ -133,6 +134,18 @@ def signals_of(kind: str, layout: Layout) -> Layout:
     return layout
 
 
+def _in_words(error: ValidationError, config: type[BaseModel]) -> str:
+    """What is wrong with the arguments of a step."""
+    told = []
+    for item in error.errors():
+        name = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            told.append(f"unknown argument {name!r}, choose from {', '.join(config.model_fields) or 'none'}")
+        else:
+            told.append(f"{name} {item['msg'].removeprefix('Value error, ')}".strip())
+    return "; ".join(told)
+
+
 class Chain:
     """Steps in order, built from the description that a bundle carries.
 
@@ -167,7 +180,10 @@ class Chain:
             module = plugins.load("preprocess", kind)
             arguments = {**entry, **(calibration or {}).get(kind, {})}
             arguments.pop("kind", None)
-            step: Step = module.build(module.Config(**arguments), layout)
+            try:
+                step: Step = module.build(module.Config(**arguments), layout)
+            except ValidationError as error:
+                raise ValueError(f"step {kind}: {_in_words(error, module.Config)}") from error
             if isinstance(step, MovieStep):
                 step.to(device)
             layout = step.layout

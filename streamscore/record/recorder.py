@@ -35,6 +35,17 @@ from streamscore.types import Chunk, StreamInfo
 _ITEM_BYTES = 1024
 
 
+def _told_apart(streams: Mapping[str, StreamInfo]) -> dict[str, StreamInfo]:
+    """Give streams of the same name names of their own, by which they are found in the file again."""
+    names = [stream.name for stream in streams.values()]
+    return {
+        lane: dataclasses.replace(stream, name=f"{stream.name} ({lane or 'main'})")
+        if names.count(stream.name) > 1
+        else stream
+        for lane, stream in streams.items()
+    }
+
+
 class NullRecorder:
     """Stands in for a :class:`Recorder` in runs without a record: takes everything, keeps nothing."""
 
@@ -114,6 +125,7 @@ class Recorder:
         self._clock = clock
         self._stream_ids: dict[str, int] = {}
         self._offsets: dict[str, tuple[float, float]] = {}
+        streams = _told_apart(streams)
         self._run: dict[str, Any] = {
             "format": FORMAT,
             "run_id": run_id,
