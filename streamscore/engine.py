@@ -27,7 +27,7 @@ from streamscore.rigs.base import Rig
 from streamscore.sinks.base import Sink
 from streamscore.sources.base import Source
 from streamscore.stimulation import Mode, Stimulation
-from streamscore.types import Chunk, FloatArray, Posterior, StreamInfo
+from streamscore.types import Chunk, FloatArray, Gap, Posterior, Segment, StreamInfo
 
 #: Time between looks at what is not driven by samples: acknowledgements, stalls, new subscribers.
 TICK_S = 0.1
@@ -186,7 +186,8 @@ class Engine:
         gc.collect()
         gc.freeze()
         shows = [sink for sink in self._sinks if type(sink).frame is not Sink.frame]
-        self._main.begin(self._outbox, self._act, None, partial(_show, shows) if shows else None)
+        show = partial(_show, shows) if shows else None
+        self._main.begin(self._outbox, self._act, self._off_in_gap, show)
         for lane in self._lanes[1:]:
             lane.begin(self._outbox, None, partial(self._gates.push, lane.name))
         self._inputs.begin()
@@ -203,6 +204,11 @@ class Engine:
     def _act(self, posterior: Posterior, age_s: float) -> None:
         """Let the policy act on an output of the main stream, if the gates are open."""
         self._stimulation.update(self._gates.apply(posterior), age_s)
+
+    def _off_in_gap(self, piece: Segment | Gap) -> None:
+        """Switch off when samples of the main stream are lost or unusable, not only at the next output."""
+        if isinstance(piece, Gap):
+            self._stimulation.off(self._clock.now_s(), f"gap ({piece.reason})")
 
     def _look_at_gates(self, now_s: float) -> None:
         """Switch off at once when a side stream shuts a gate or stops, not only at the next output."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from threading import Event as StopFlag
 from typing import Any
 
@@ -12,16 +13,19 @@ import numpy as np
 import pytest
 
 from streamscore import events
+from streamscore.assemble import Assembly, check_policy
 from streamscore.bundle import Bundle
 from streamscore.clock import LslClock, VirtualClock
-from streamscore.config import RigConfig, StreamConfig
+from streamscore.config import RigConfig, StreamConfig, parse_rig
 from streamscore.engine import Engine, Side
+from streamscore.errors import ConfigError, RecordError
 from streamscore.gates import Config as GateConfig
 from streamscore.lane import Lane
 from streamscore.outbox import Outbox
 from streamscore.policies import dwell
 from streamscore.policies.base import Policy
 from streamscore.record import NullRecorder
+from streamscore.score import score_command
 from streamscore.sources.base import Source
 from streamscore.types import Chunk, FloatArray, Gap, Segment, StreamInfo
 from tests.bundles import EPOCH, HOP_S, SFREQ, signal
@@ -142,9 +146,7 @@ class TestGates:
         assert max(c.t_s for c in rig.commands if c.action == "on") < T0_S + 20.5
         assert rig.commands[-1].action == "off"
 
-    def test_a_stream_that_falls_silent_switches_off_at_once(
-        self, small: Bundle
-    ) -> None:
+    def test_a_stream_that_falls_silent_switches_off_at_once(self, small: Bundle) -> None:
         clock = VirtualClock(T0_S)
         rig = ScriptedRig(clock)
         wants = partial(always, duration_s=60.0)
@@ -264,3 +266,58 @@ def test_streams_with_other_clocks_and_delays_are_aligned_to_less_than_a_frame(d
     assert 0 <= camera_onset_s - event_s < frame_s
     assert 0 <= wheel_onset_s - event_s < 1 / WHEEL_HZ
     assert abs(camera_onset_s - wheel_onset_s) < frame_s
+
+
+def test_a_gap_of_the_main_stream_switches_off_at_its_onset(small: Bundle) -> None:
+    clock = VirtualClock(T0_S)
+    rig = ScriptedRig(clock)
+    lost = eeg(signal(N))
+    del lost[84:86]  # from 21 s on
+    run_engine(
+        small, lost, clock=clock, policy=partial(always, duration_s=60.0), rig=rig, mode="live", hop_s=4.0,
+    )  # fmt: skip
+    off = next(c for c in rig.commands if c.action == "off")
+    assert off.reason == "gap (samples lost)"
+    assert T0_S + 21.0 < off.issued_s < T0_S + 22.0
+
+
+def test_streams_of_one_name_in_a_record_are_scored_by_the_name_of_their_lane(
+    small_path: Path, tmp_path: Path
+) -> None:
+    paths = []
+    for k in range(2):
+        paths.append(tmp_path / str(k) / "rec.npz")
+        paths[-1].parent.mkdir()
+        np.savez(
+            paths[-1], data=signal(N, seed=k), sfreq=SFREQ, channels=np.array(["EEG"]), units=np.array(["uV"])
+        )
+    text = f"""
+source: {{kind: file, path: "{paths[0]}", speed: 0}}
+bundle: "{small_path}"
+streams:
+  other: {{source: {{kind: file, path: "{paths[1]}", speed: 0}}, bundle: "{small_path}"}}
+  third: {{source: {{kind: noise, sfreq: 10, duration_s: 1}}, record_raw: false}}
+sinks: []
+record: "{tmp_path / "runs"}"
+"""
+    assembly = Assembly(parse_rig(text, "rig.yaml"), clock=VirtualClock())
+    assembly.engine.run(StopFlag())
+    folder = assembly.run_folder
+    assert folder is not None
+    for k, lane in enumerate((None, "other")):
+        again = score_command(folder, None, lane, None, EPOCH / SFREQ, tmp_path / f"out{k}")
+        alone = score_command(paths[k], str(small_path), None, None, EPOCH / SFREQ, tmp_path / f"alone{k}")
+        assert again.counts == alone.counts
+    with pytest.raises(
+        RecordError, match="no raw samples of stream 'third'; it has those of the main stream, other"
+    ):
+        score_command(folder, None, "third", None, None, tmp_path)
+
+
+def test_a_policy_that_refuses_what_a_late_chain_gives_is_refused(small: Bundle) -> None:
+    late = {"kind": "moving_average", "form": "centred", "window_s": 6.0}
+    bundle = replace(small, spec=small.spec.model_copy(update={"preprocess": (late,)}))
+    policy = {"kind": "dwell", "states": ["REM"], "max_age_s": 2.0}
+    with pytest.raises(ConfigError, match=r"older than max_age_s 2, but its final outputs come 2\.98 s late"):
+        check_policy(policy, bundle)
+    check_policy({**policy, "max_age_s": 4.0}, bundle)

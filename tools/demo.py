@@ -137,6 +137,8 @@ class Child:
                 self.process.kill()
                 self.process.wait(5.0)
         self._reader.join(5.0)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 def loopback_environment(folder: Path) -> dict[str, str]:
@@ -150,7 +152,8 @@ def loopback_environment(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _running(arguments: list[str], env: dict[str, str], log: Path) -> Iterator[Child]:
+def running(arguments: list[str], env: dict[str, str], log: Path) -> Iterator[Child]:
+    """A process for the length of a block."""
     child = Child(arguments, env, log)
     try:
         yield child
@@ -223,7 +226,7 @@ def close_loop(stack: ExitStack, console: Console, plan: Plan, folder: Path, pla
         f"scored by {plan.bundle or 'nobody: ' + plan.why}",
         soft_wrap=True,
     )
-    rig = stack.enter_context(_running(["rig", "--endpoint", "tcp://127.0.0.1:*"], env, folder / "rig.log"))
+    rig = stack.enter_context(running(["rig", "--endpoint", "tcp://127.0.0.1:*"], env, folder / "rig.log"))
     rig_endpoint = str(rig.wait_for("listening", 30.0)["endpoint"])
     arguments = [
         "replay",
@@ -237,20 +240,20 @@ def close_loop(stack: ExitStack, console: Console, plan: Plan, folder: Path, pla
         "--linger-s",
         "1",
     ]
-    player = stack.enter_context(_running(arguments, env, folder / "player.log"))
+    player = stack.enter_context(running(arguments, env, folder / "player.log"))
     player.wait_for("visible", 30.0)
     config = folder / "rig.yaml"
     config.write_text(yaml.safe_dump(rig_file(plan, stream, rig_endpoint, runs)))
     mode = "live" if plan.bundle else "monitor"
     arguments = ["run", "--config", str(config), "--mode", mode, "--quiet", "--announce"]
-    engine = stack.enter_context(_running(arguments, env, folder / "engine.log"))
+    engine = stack.enter_context(running(arguments, env, folder / "engine.log"))
     announced = engine.wait_for("assembled", 60.0)
     watch(
         str(announced["endpoint"]),
         console,
         plain=plain,
         title=f"streamscore demo · {plan.recording.name} · {plan.speed:g}×",
-        until=_ended(engine),
+        until=ended(engine),
     )
     engine.process.wait(30.0)
     started = player.wait_for("started", 1.0)
@@ -267,5 +270,6 @@ def close_loop(stack: ExitStack, console: Console, plan: Plan, folder: Path, pla
     )
 
 
-def _ended(child: Child) -> Callable[[], bool]:
+def ended(child: Child) -> Callable[[], bool]:
+    """Return what tells whether a process has ended."""
     return lambda: child.process.poll() is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,12 @@ def report(console: Console, outcome: Outcome) -> None:
     problems = _check_record(record, outcome)
     if outcome.plan_bundle:
         agreement = _agreement(record, outcome)
-        _print_agreement(console, agreement)
-        problems += _check_commands(record, outcome)
+        print_agreement(console, agreement, "epochs")
+        problems += check_commands(record, outcome.rig_lines)
         if agreement.coverage == 0:
             problems.append("no epoch was scored")
-    _print_run(console, record, outcome)
+    deadline = f"at {outcome.speed:g}×"
+    console.print(run_table(record, outcome.rig_lines, "after the end of the scored epoch", deadline))
     console.print(f"record of the run: {outcome.run_folder}", soft_wrap=True)
     if problems:
         raise LoopError("the loop did not close: " + "; ".join(problems))
@@ -72,17 +74,20 @@ def _check_record(record: RunRecord, outcome: Outcome) -> list[str]:
         worst_s = float(np.abs(raw.stamps_s - expected_s).max())
         if worst_s > 0.5 / recording.sfreq:
             problems.append(f"recorded stamps are off by up to {1e3 * worst_s:.3f} ms")
+    return problems + check_log(record)
+
+
+def check_log(record: RunRecord) -> list[str]:
+    """Whether no event is missing."""
     seqs = [event["seq"] for event in record.events]
-    if seqs != list(range(len(seqs))):
-        problems.append("the event log has holes")
-    return problems
+    return [] if seqs == list(range(len(seqs))) else ["the event log has holes"]
 
 
-def _check_commands(record: RunRecord, outcome: Outcome) -> list[str]:
+def check_commands(record: RunRecord, rig_lines: Sequence[dict[str, Any]]) -> list[str]:
     """Whether every command arrived, was acknowledged and showed at the rig."""
     sent = [e for e in record.events if e["type"] == "command" and e["sent"]]
     acked = {e["command_id"] for e in record.events if e["type"] == "ack" and e["accepted"]}
-    edges = {line.get("command_id") for line in outcome.rig_lines if line.get("edge") == "on"}
+    edges = {line.get("command_id") for line in rig_lines if line.get("edge") == "on"}
     problems = []
     if not any(e["action"] == "on" for e in sent):
         problems.append("no command was sent")
@@ -106,8 +111,9 @@ def _agreement(record: RunRecord, outcome: Outcome) -> Agreement:
     return compare(recording.states[:n], hypnogram.codes[:n], labels)
 
 
-def _print_agreement(console: Console, agreement: Agreement) -> None:
-    table = Table(title="true state (rows) against scored state, epochs", title_justify="left")
+def print_agreement(console: Console, agreement: Agreement, what: str) -> None:
+    """Print how `what` (epochs, frames) were scored."""
+    table = Table(title=f"true state (rows) against scored state, {what}", title_justify="left")
     table.add_column("")
     for label in agreement.labels:
         table.add_column(label, justify="right")
@@ -116,31 +122,44 @@ def _print_agreement(console: Console, agreement: Agreement) -> None:
     console.print(table)
     console.print(
         f"accuracy {agreement.accuracy:.3f} · κ {agreement.kappa:.3f} · "
-        f"{100 * agreement.coverage:.1f} % of the labelled epochs scored"
+        f"{100 * agreement.coverage:.1f} % of the labelled {what} scored"
     )
 
 
-def _print_run(console: Console, record: RunRecord, outcome: Outcome) -> None:
-    beat = next(e for e in reversed(record.events) if e["type"] == "heartbeat")
-    commands = [e for e in record.events if e["type"] == "command"]
-    acks = [e for e in record.events if e["type"] == "ack"]
-    edges = [line for line in outcome.rig_lines if "command_age_ms" in line]
-    valid = [e for e in record.events if e["type"] == "posterior" and e["valid"]]
+def run_table(record: RunRecord, rig_lines: Sequence[dict[str, Any]], lag_after: str, deadline_is: str) -> Table:
+    """Return what the main stream of a run says about lag, latency, losses and commands.
+
+    Parameters
+    ----------
+    record
+        Of the run.
+    rig_lines
+        What the rig told.
+    lag_after, deadline_is
+        How to go on after a lag and after a deadline.
+    """
+    main = [event for event in record.events if not event.get("lane")]
+    beat = next(e for e in reversed(main) if e["type"] == "heartbeat")
+    commands = [e for e in main if e["type"] == "command"]
+    acks = [e for e in main if e["type"] == "ack"]
+    edges = [line for line in rig_lines if "command_age_ms" in line]
+    valid = [e for e in main if e["type"] == "posterior" and e["valid"]]
     latency = beat["latency"]
     table = Table(title="the run", show_header=False, title_justify="left")
     lag_s = valid[-1]["lag_s"] if valid else 0.0
-    table.add_row("lag (algorithmic)", f"{lag_s:g} s after the end of the scored epoch")
+    table.add_row("lag (algorithmic)", f"{lag_s:g} s {lag_after}")
     table.add_row(
         "latency (measured)",
         f"p50 {latency['p50_ms']:.2f} ms · p99 {latency['p99_ms']:.2f} ms · max {latency['max_ms']:.2f} ms",
     )
     table.add_row(
-        "deadline",
-        f"{beat['deadline_ms']:.1f} ms at {outcome.speed:g}×; {beat['misses']} of {latency['n']:.0f} missed",
+        "deadline", f"{beat['deadline_ms']:.1f} ms {deadline_is}; {beat['misses']} of {latency['n']:.0f} missed"
     )
     counters = beat["counters"]
-    table.add_row("samples", f"{counters['samples']} taken in, {counters['missing_samples']} missing in "
-                             f"{counters['gaps']} gaps")  # fmt: skip
+    table.add_row(
+        "samples",
+        f"{counters['samples']} taken in, {counters['missing_samples']} missing in {counters['gaps']} gaps",
+    )
     ages = [1e3 * e["age_s"] for e in commands if e["action"] == "on"]
     at_rig = [line["command_age_ms"] for line in edges]
     table.add_row("commands", f"{len(commands)}, {sum(a['accepted'] for a in acks)} acknowledged")
@@ -148,7 +167,7 @@ def _print_run(console: Console, record: RunRecord, outcome: Outcome) -> None:
         table.add_row("age of the posterior behind it", _spread(ages))
     if at_rig:
         table.add_row("age of the command at the rig", _spread(at_rig))
-    console.print(table)
+    return table
 
 
 def _spread(values_ms: list[float]) -> str:

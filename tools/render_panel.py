@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--camera", metavar="BUNDLE", help="draw frames of the demo, and what BUNDLE sees in them")
     options = parser.parse_args()
     state = state_at(options.run_folder / EVENTS_FILE, options.at_s)
-    frame = demo_frame(options.camera, state.elapsed_s) if options.camera else None
+    frame = demo_frame(options.camera, state) if options.camera else None
     view = PanelView(state, title=options.title, frame=frame, explains=frame is not None)
     options.output.write_text(svg(view, options.width, options.height), encoding="utf-8")
 
@@ -94,14 +94,17 @@ def state_at(path: Path, at_s: float) -> PanelState:
     return state
 
 
-def demo_frame(bundle_name: str, at_s: float) -> View | None:
-    """Simulate the demo's mouse up to `at_s` after its start; return its newest frame behind the chain."""
+def demo_frame(bundle_name: str, state: PanelState) -> View | None:
+    """Simulate the demo's mouse up to where `state` is; return its newest frame behind the chain."""
     bundle, plan = load_bundle(bundle_name), Plan()
     cortex = Cortex(seed=plan.seed, cycle_s=plan.cycle_s)
     chain, frames = bundle.chain(), Frames("", Importance(bundle.model))
-    for k in range(round(at_s * cortex.sfreq)):
-        corrected = chain.push(cortex.read(1).frames.astype(np.float32), k)
-        if k > (at_s - SEEN_S) * cortex.sfreq:
+    n_before = state.start.flushed_samples if state.start else 0  # shown before the engine was ready
+    n = n_before + round(state.elapsed_s * cortex.sfreq)
+    cortex.read(n_before)
+    for k in range(n_before, n):
+        corrected = chain.push(cortex.read(1).frames.astype(np.float32), k - n_before)
+        if k > n - SEEN_S * cortex.sfreq:
             frames.take(k / cortex.sfreq, corrected[0, 0])
     return frames.newest
 

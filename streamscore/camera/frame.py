@@ -24,7 +24,9 @@ class RawFrame:
     tag
         What was sent to tell the light; ``None`` where there is nothing.
     received_s
-        Wall time (``local_clock``) at arrival.
+        Wall time (``local_clock``) at which it was taken.
+    fresh
+        Whether that was its arrival: the engine waited for it, and nothing newer was there.
     """
 
     data: npt.NDArray[np.generic[Any]]
@@ -32,3 +34,4 @@ class RawFrame:
     counter: int | None
     tag: str | int | None
     received_s: float
+    fresh: bool = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -127,7 +128,7 @@ class Frames:
             background = background & (frame == before.frame)
         number = before.number + 1 if before is not None else 0
         span = self._span(frame, before, t_s, background)
-        self._newest = View(number, t_s, frame, span, background, self._explanation)
+        self._newest = View(number, t_s, frame, span, background, time.monotonic(), self._explanation)
 
     def _begin_afresh(self) -> None:
         self._explanation, self._explained_s = None, float("-inf")
@@ -146,12 +147,7 @@ class Frames:
         self._explained_s, self._explanation = t_s, self._importance.explain(frame)
 
     @staticmethod
-    def _span(
-        frame: FloatArray,
-        before: View | None,
-        t_s: float,
-        background: MaskArray,
-    ) -> tuple[float, float]:
+    def _span(frame: FloatArray, before: View | None, t_s: float, background: MaskArray) -> tuple[float, float]:
         """Percentiles of the pixels that change, followed slowly, lest the whole picture flicker."""
         pixels = frame[~background & np.isfinite(frame)]
         if not pixels.size:

@@ -16,7 +16,7 @@ from rich.style import Style
 from rich.text import Text
 
 from streamscore.camera.reduce import Reducer
-from streamscore.panel.art import DIM, clock, colour_of
+from streamscore.panel.art import DIM, colour_of
 from streamscore.types import FloatArray
 
 ImageArray = npt.NDArray[np.uint8]
@@ -71,6 +71,8 @@ class View:
         Values that the first and the last colour stand for.
     background
         ``(height, width)`` bool: pixels that never changed, which are outside the brain.
+    received_s
+        ``time.monotonic()`` at its arrival.
     explanation
         The newest, of this frame or one shortly before; ``None`` without.
     """
@@ -80,6 +82,7 @@ class View:
     frame: FloatArray
     span: tuple[float, float]
     background: MaskArray
+    received_s: float
     explanation: Explanation | None = None
 
 
@@ -172,6 +175,8 @@ def _style(ink: int, paper: int | None) -> Style:
 
 #: Width of the text beside pictures, below which they are left out, and the least width of one worth drawing.
 TEXT_COLUMNS, LEAST_COLUMNS = 72, 16
+#: Age of a frame that a person must be told of.
+OLD_S = 2.0
 
 
 def picture_size(shape: tuple[int, int], n_pictures: int, width: int, height: int) -> tuple[int, int]:
@@ -187,7 +192,7 @@ def picture_size(shape: tuple[int, int], n_pictures: int, width: int, height: in
 
 
 def picture_column(
-    view: View, labels: tuple[str, ...], explains: bool, elapsed_s: float, width: int, height: int
+    view: View, labels: tuple[str, ...], explains: bool, age_s: float, width: int, height: int
 ) -> list[Text]:
     """Draw what there is to see of the newest frame, to stand right of the text of a panel.
 
@@ -199,8 +204,8 @@ def picture_column(
         Names of the states.
     explains
         Whether a second picture shows what the decision rests on.
-    elapsed_s
-        Of the run, for the caption.
+    age_s
+        Time since it came; an old one is told to be old.
     width, height
         Of the panel inside its border.
 
@@ -214,7 +219,7 @@ def picture_column(
     if not columns:
         return []
     size = (2 * rows, columns)
-    lines = [Text.assemble(("frame scored ", DIM), clock(elapsed_s))]
+    lines = [Text("the frame scored", DIM) if age_s < OLD_S else Text(f"a frame of {age_s:.0f} s ago", "yellow")]
     lines += half_blocks(*frame_picture(view, size))
     if explains:
         lines += [Text(), _what(view, labels), *half_blocks(*heat_picture(view, size))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -96,7 +97,8 @@ class PanelView:
         from streamscore.panel.pictures import picture_column, side_by_side
 
         state = self.state
-        pictures = picture_column(self.frame, state.labels, self.explains, state.elapsed_s, width, height)
+        age_s = 0.0 if state.stop else time.monotonic() - self.frame.received_s
+        pictures = picture_column(self.frame, state.labels, self.explains, age_s, width, height)
         if not pictures:
             return self.rows(width, height)
         text_columns = width - pictures[0].cell_len - 2
