@@ -189,7 +189,7 @@ def _open(name: str, stream: StreamConfig, mode: Mode) -> Bundle | None:
             raise ConfigError(f"{name or 'main stream'}: calibration is given, but there is no bundle to use it")
         return None
     bundle = open_bundle(stream.bundle, stream.look_ahead_s, stream.calibration)
-    if not bundle.is_trained and mode != "monitor":
+    if not bundle.is_trained and mode != "monitor" and not name:  # a policy acts on the main stream alone
         raise ConfigError(
             f"mode {mode} needs a trained network; {bundle.spec.name!r} has random weights. Give a "
             "bundle, or use mode monitor"

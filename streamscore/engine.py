@@ -131,6 +131,7 @@ class Engine:
         self._lanes = [self._main] + [
             Lane(name, side.config, side.source, side.bundle, clock) for name, side in (sides or {}).items()
         ]
+        self._gate_was_shut = False
         self._inputs = Inputs([lane.source for lane in self._lanes], clock)
 
     def run(self, stop: StopFlag) -> Summary:
@@ -214,9 +215,12 @@ class Engine:
         """Switch off at once when a side stream shuts a gate or stops, not only at the next output."""
         if not len(self._gates) or not self._stimulation.may_be_on(now_s):
             return
-        silent_s = {lane.name: now_s - lane.last_data_s for lane in self._lanes}
-        if reason := self._gates.shut_now(silent_s):
+        if reason := self._gates.shut_now(self._silent_s(now_s)):
             self._stimulation.off(now_s, f"gate shut: {reason}")
+
+    def _silent_s(self, now_s: float) -> dict[str, float]:
+        """Time since each stream gave samples."""
+        return {lane.name: now_s - lane.last_data_s for lane in self._lanes}
 
     def _tick(self, now_s: float) -> None:
         """Do what samples do not drive."""
@@ -248,9 +252,13 @@ class Engine:
             self._outbox.notice("error" if notice.get("type") == "record_failed" else "warning", str(notice))
 
     def _tell_heartbeats(self, now_s: float, kind: Literal["heartbeat", "snapshot"]) -> None:
+        gate = self._gates.shut_now(self._silent_s(now_s)) if len(self._gates) else ""
+        if bool(gate) != self._gate_was_shut:
+            self._gate_was_shut = bool(gate)
+            self._outbox.notice("info", f"gate shut: {gate}" if gate else "all gates are open")
         for lane in self._lanes:
-            counters = self._recorder.counters if lane is self._main else {}
-            self._outbox.send(lane.heartbeat(now_s, kind, self._mode, self._stimulation.last_command, counters))
+            of_main = (self._recorder.counters, gate) if lane is self._main else ({}, "")
+            self._outbox.send(lane.heartbeat(now_s, kind, self._mode, self._stimulation.last_command, *of_main))
 
     def _close(self, reason: str) -> Summary:
         """Switch off, say goodbye, and close the record."""

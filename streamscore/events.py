@@ -140,7 +140,10 @@ class NoticeEvent(Event):
 
 
 class HeartbeatEvent(Event):
-    """Sent every second whether or not there is data; also the answer to a new subscription (snapshot)."""
+    """Sent every second whether or not there is data; also the answer to a new subscription (snapshot).
+
+    ``gate`` says why a gate keeps the policy from acting; it is empty while all are open.
+    """
 
     type: Literal["heartbeat", "snapshot"] = "heartbeat"
     lane: str = ""
@@ -162,6 +165,7 @@ class HeartbeatEvent(Event):
     stamps: str
     measured_sfreq: float
     last_command: str
+    gate: str = ""
     bundle: str
     bundle_sha256: str
 

@@ -299,9 +299,9 @@ class Lane:
         }
 
     def heartbeat(
-        self, now_s: float, kind: Any, mode: str, last_command: str, counters: dict[str, int]
+        self, now_s: float, kind: Any, mode: str, last_command: str, counters: dict[str, int], gate: str = ""
     ) -> events.HeartbeatEvent:
-        """The present state; `counters` are those of the record."""
+        """The present state; `counters` are those of the record, `gate` says why one is shut."""
         return events.HeartbeatEvent(
             **self._outbox.stamp(now_s),
             type=kind,
@@ -324,6 +324,7 @@ class Lane:
             stamps=self._timebase.stamps,
             measured_sfreq=self._timebase.measured_sfreq,
             last_command=last_command,
+            gate=gate,
             bundle=self._bundle.spec.name if self._bundle else "",
             bundle_sha256=self._sha256,
         )

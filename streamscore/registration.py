@@ -10,6 +10,7 @@ and the landmarks of its own. Positions are ``(x, y)`` as in :mod:`streamscore.t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -225,6 +226,11 @@ def register_command(
     for k, text in enumerate(landmarks):
         on_frame, _, in_atlas = text.partition("=")
         pairs[f"point {k + 1}"] = (parse_point(on_frame, "--landmark"), parse_point(in_atlas, "--landmark X,Y="))
+    for path in (output, picture):
+        if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+            raise ConfigError(
+                f"{path}: the folder is absent or cannot be written to; choose another with --output"
+            )
     height, width = image.shape
     transform = register(pairs, (height, width), reference, max_rotation_deg)
     if picture is not None:

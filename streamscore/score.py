@@ -136,7 +136,7 @@ def score_file(
         section |= {"frame_shape": bundle.layout.frame_shape, **(camera or {})}
         if len(bundle.spec.channels) == 1 and not {"lights", "tags"} & section.keys():
             with read_movie(path, dataset=stream, rate_hz=section.get("rate_hz")) as movie:
-                if not movie.lights:  # the only light of a file that names none is the one that is wanted
+                if len(movie.lights) <= 1:  # the only light of a file is the one that is wanted
                     section["lights"] = bundle.spec.channels
         source = movie_source.build(movie_source.Config(**section), clock)
     else:

@@ -115,6 +115,7 @@ class TestGates:
             policy=always,
             rig=rig,
             mode="live",
+            heartbeat_s=1.0,
             sides={"wheel": (WHEEL, wheel(N / SFREQ, moving), None)},
             gates=(still(**gate),),
         )
@@ -132,6 +133,10 @@ class TestGates:
         assert "gate shut: mean of wheel/speed" in off.reason
         # At the samples that shut it, not at the next output.
         assert T0_S + 20 < off.t_s < T0_S + 20.4
+        told = [e.text for e in run.of("notice") if "gate" in e.text]
+        assert told[0].startswith("gate shut: ")
+        assert "all gates are open" in told
+        assert any(e.gate.startswith("mean of wheel/speed: 5") for e in of_lane(run, "heartbeat", ""))
         # What the network says is not touched.
         assert all(e.valid for e in of_lane(run, "posterior", "") if e.t_stop_s > T0_S + 8)
 
@@ -318,6 +323,6 @@ def test_a_policy_that_refuses_what_a_late_chain_gives_is_refused(small: Bundle)
     late = {"kind": "moving_average", "form": "centred", "window_s": 6.0}
     bundle = replace(small, spec=small.spec.model_copy(update={"preprocess": (late,)}))
     policy = {"kind": "dwell", "states": ["REM"], "max_age_s": 2.0}
-    with pytest.raises(ConfigError, match=r"older than max_age_s 2, but its final outputs come 2\.98 s late"):
+    with pytest.raises(ConfigError, match=r"older than max_age_s 2, but its final outputs come 2\.98438 s late"):
         check_policy(policy, bundle)
     check_policy({**policy, "max_age_s": 4.0}, bundle)

@@ -153,7 +153,7 @@ class LslOut:
         sent = ("f" if dtype.kind == "f" else "i", dtype.itemsize)
         if sent not in _LSL_FORMATS:
             raise ConfigError(f"LSL cannot carry pixels of {dtype.name}; send the movie over ZeroMQ")
-        extra = ["counter"] if movie.tags is None else ["counter", "tag"]
+        extra = ["counter", "tag"] if movie.lights else ["counter"]
         self._n_pixels = movie.frame_shape[0] * movie.frame_shape[1]
         self._row = np.zeros(self._n_pixels + len(extra), dtype)
         self._sent = np.dtype(f"{sent[0]}{sent[1]}")

@@ -132,6 +132,7 @@ def _sleep(where: str, stack: Any, values: Mapping[str, Any], close: Any) -> tup
         states[raw == theirs] = ours
     fields = Fields(
         rate_hz=SLEEP_RATE_HZ,
+        lights=("calcium",),  # corrected: one light, whatever the rig had
         mask=mask,
         labels=MOUSE3,
         states=states,
