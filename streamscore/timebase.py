@@ -108,6 +108,7 @@ class Timebase:
         self._rate_n = 0
         self._rate_t0_s = self._rate_last_s = 0.0
         self._quick_n, self._quick_t0_s = 0, 0.0
+        self._offset_s = self._rate_offset_s = self._quick_offset_s = 0.0
         self._rate_fault = ""
         self.next_index = 0
         self.counters = Counters()
@@ -121,6 +122,7 @@ class Timebase:
     def push(self, chunk: Chunk) -> list[Segment | Gap]:
         """Split a chunk into segments without loss, and the gaps between them."""
         stamps_s, counters = chunk.stamps_s, chunk.counters
+        self._note_offset(chunk.clock_offset_s)
         pieces: list[Segment | Gap] = []
         begin = i = 0  # samples begin … i - 1 follow on and are in no piece yet
         while i < len(stamps_s):
@@ -142,6 +144,17 @@ class Timebase:
         if begin < i:
             pieces.append(self._segment(chunk, begin, i))
         return pieces
+
+    def _note_offset(self, offset_s: float) -> None:
+        """Take in the clock offset: the rate is that of stream time.
+
+        A camera whose program makes its stamps up (frame number over nominal rate) seems to keep its rate; that
+        its clock then runs away from this one shows in an offset that moves with every chunk.
+        """
+        stepped = abs(offset_s - self._offset_s) > self._config.jitter_tolerance_s
+        self._offset_s = offset_s
+        if stepped and self._last_s is not None:
+            self._restart_rate(self._last_s)
 
     def _segment(self, chunk: Chunk, begin: int, end: int) -> Segment:
         start = self.next_index
@@ -319,6 +332,7 @@ class Timebase:
     def _restart_rate(self, stamp_s: float) -> None:
         self._rate_n = self._quick_n = 0
         self._rate_t0_s = self._quick_t0_s = self._rate_last_s = stamp_s
+        self._rate_offset_s = self._quick_offset_s = self._offset_s
 
     def _count_rate(self, stamp_s: float, n_steps: int) -> None:
         """Compare the rate of the stamps with the nominal one every :data:`RATE_WINDOW_S`.
@@ -327,10 +341,10 @@ class Timebase:
         """
         self._rate_last_s = stamp_s
         self._rate_n += n_steps
-        span_s = stamp_s - self._rate_t0_s
+        span_s = stamp_s - self._rate_t0_s + self._offset_s - self._rate_offset_s
         if span_s >= self.RATE_WINDOW_S:
             self.measured_sfreq = self._rate_n / span_s
-            self._rate_n, self._rate_t0_s = 0, stamp_s
+            self._rate_n, self._rate_t0_s, self._rate_offset_s = 0, stamp_s, self._offset_s
             if abs(self.measured_sfreq / self._sfreq - 1.0) <= self._config.rate_tolerance:
                 self._rate_fault = ""
             else:
@@ -338,11 +352,11 @@ class Timebase:
         if self._last_counter is None:
             return
         self._quick_n += n_steps
-        span_s = stamp_s - self._quick_t0_s
+        span_s = stamp_s - self._quick_t0_s + self._offset_s - self._quick_offset_s
         if self._quick_n < self.QUICK_WINDOW_S * self._sfreq:
             return
         quick_hz = self._quick_n / max(span_s, 1e-9)
-        self._quick_n, self._quick_t0_s = 0, stamp_s
+        self._quick_n, self._quick_t0_s, self._quick_offset_s = 0, stamp_s, self._offset_s
         if abs(quick_hz / self._sfreq - 1.0) > self.QUICK_TOLERANCE and not self._rate_fault:
             self.measured_sfreq = quick_hz
             self._note_rate_fault()

@@ -434,6 +434,30 @@ class TestCounted:
         assert timebase.counters.rate_faults == 0
         assert sum(len(p.data) for p in pieces if isinstance(p, Segment)) == len(kept)
 
+    @pytest.mark.parametrize(("really_hz", "n_scored"), [(33.6, 18), (18.0, 180), (16.8, 600), (16.5, 600)])
+    def test_stamps_that_are_made_up_do_not_hide_another_rate(self, really_hz: float, n_scored: int) -> None:
+        """Number over nominal rate as device time: what really passed is in the clock offset."""
+        timebase = Timebase(Config(), 16.8)
+        pieces = []
+        for k in range(600):
+            offset_s = 50.0 + k / really_hz - k / 16.8
+            chunk = Chunk(
+                np.zeros((1, 1), np.float32), np.array([k / 16.8]), offset_s, 0.0, np.array([k], np.int64)
+            )
+            pieces += timebase.push(chunk)
+        scored = sum(len(p.data) for p in pieces if isinstance(p, Segment))
+        assert n_scored - 10 <= scored <= n_scored + 10
+
+    def test_an_offset_that_is_learnt_anew_is_no_rate(self) -> None:
+        timebase = Timebase(Config(), 16.8)
+        for k in range(600):
+            offset_s = 50.0 + 3.0 * (k > 200) + 0.01 * (k % 2)
+            chunk = Chunk(
+                np.zeros((1, 1), np.float32), np.array([k / 16.8]), offset_s, 0.0, np.array([k], np.int64)
+            )
+            timebase.push(chunk)
+        assert timebase.counters.rate_faults == 0
+
     def test_a_camera_that_pauses_and_counts_on_leaves_a_gap_as_long_as_the_pause(self) -> None:
         stamps_s = [k / 16.8 + (0.5 if k >= 20 else 0.0) for k in range(40)]
         _, pieces = self.place(list(range(40)), stamps_s)
