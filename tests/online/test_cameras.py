@@ -113,15 +113,17 @@ def free_endpoint() -> str:
 
 
 class Camera:
-    """Sends frames when told to; its device time is made up, so that nothing has to wait.
+    """Sends frames when told to; its device time is that of a quick replay, so that nothing has to wait.
 
     Frames differ from each other by noise, and each light has a brightness of its own.
     """
 
-    def __init__(self, endpoint: str, shape: tuple[int, int] = SHAPE, dtype: str = "uint16") -> None:
+    def __init__(
+        self, endpoint: str, shape: tuple[int, int] = SHAPE, dtype: str = "uint16", speed: float | None = 1000.0
+    ) -> None:
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
         self.socket.connect(endpoint)
-        self.shape, self.dtype = shape, dtype
+        self.shape, self.dtype, self.speed = shape, dtype, speed
         self.k = 0
         self.rng = np.random.default_rng(0)
 
@@ -135,7 +137,9 @@ class Camera:
             data = self.picture()
             data = data if change is None else change(data)
             light = FOUR_LIGHTS[self.k % len(FOUR_LIGHTS)]
-            self.socket.send_multipart(encode(data, frame=self.k, time_s=self.k / rate_hz, channel=light))
+            self.socket.send_multipart(
+                encode(data, frame=self.k, time_s=self.k / rate_hz, channel=light, speed=self.speed)
+            )
             self.k += 1
 
     def close(self) -> None:
@@ -322,7 +326,7 @@ def test_the_clock_of_a_camera_is_found_to_less_than_a_frame() -> None:
     """Device time that began elsewhere: outputs are on the clock of the engine."""
     rig = Rig({}, bundle=None)
     clock = LslClock()
-    cam = Camera(rig.endpoint)
+    cam = Camera(rig.endpoint, speed=None)
     cam.send(1)
     assert rig.keep.begun.wait(30)
     cam.k = 4
