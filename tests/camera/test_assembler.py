@@ -147,3 +147,12 @@ def test_full_scale_is_that_of_the_type_unless_it_is_given(
     dtype: str, config: dict[str, object], full_scale: float | None
 ) -> None:
     assert new(dtype=dtype, **config).full_scale == full_scale
+
+
+@pytest.mark.parametrize("rate_hz", [5.0, 16.8, 200.0])
+def test_all_frames_of_one_read_are_kept(rate_hz: float) -> None:
+    camera = Camera(1)
+    shots = [camera.shot(k) for k in range(Assembler.MAX_FRAMES)]
+    delivered = assemble(camera.config(rate_hz=rate_hz), shots, take_every=10**9)
+    assert delivered.cycles == list(range(Assembler.MAX_FRAMES))
+    assert "untaken_cycles" not in delivered.assembler.counters

@@ -154,3 +154,25 @@ class TestOneFrame:
         frame = np.zeros((1024, 512))
         frame[::16, ::8] = 400.0
         assert brightness.light(frame) == 1
+
+
+@pytest.mark.parametrize("has_clock", [True, False])
+@pytest.mark.parametrize("counter_after", [401, 0, 3])
+def test_it_checks_the_counter_and_finds_the_phase_again(has_clock: bool, counter_after: int) -> None:
+    """A frame is lost that is not counted, or the counter begins anew, while the lights go on."""
+    camera = Camera(has_clock=has_clock)
+    shots = [lit(camera.shot(k), k) for k in range(800) if k != 401]
+    shots = [replace(shot, counter=counter_after + k - 401) if k >= 401 else shot for k, shot in enumerate(shots)]
+    config = camera.config(first_light=0, brightest_first=ORDER, frame_shape=None)
+    delivered = assemble(config, shots)
+    assert_channels_right(delivered)
+    assert delivered.cycles[:100] == list(range(100))
+    assert delivered.cycles[-1] == 199
+    assert len(delivered.positions) > 190 - 20 * has_clock  # a second until the clock is believed
+    assert any("It is found again by brightness" in text for _, text in delivered.assembler.notices())
+
+
+def test_a_counter_and_a_brightness_that_agree_lose_nothing() -> None:
+    shots = [lit(Camera().shot(k), k) for k in range(800)]
+    delivered = assemble(Camera().config(first_light=0, brightest_first=ORDER, frame_shape=None), shots)
+    assert delivered.cycles == list(range(200))

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from streamscore.camera.arrivals import Arrivals
 from streamscore.camera.assembler import Assembler
 from streamscore.camera.complaints import Complaints
 from streamscore.camera.config import CameraConfig
@@ -136,7 +137,7 @@ class TestCounter:
     def test_a_leap_of_more_than_a_day_is_another_count(self) -> None:
         shots = [Camera().shot(k) for k in range(40)]
         shots += retold([Camera().shot(k) for k in range(40, 140)], counter=lambda c: c + 2**60)
-        got = numbered(assemble(Camera().config(first_light=0), shots))
+        got = numbered(assemble(Camera().config(first_light=0, lights_follow_counter=True), shots))
         assert got == {k: k for k in [*range(10), *range(12, 35)]}
 
     def test_a_counter_with_more_bits_than_declared_is_dropped(self) -> None:
@@ -206,13 +207,13 @@ class TestRestart:
     @pytest.mark.parametrize("down_frames", [4, 40, 4000])
     def test_what_was_lost_is_told_by_a_clock_that_goes_on(self, down_frames: int) -> None:
         shots = self.restarted(Camera(), down_frames, clock_too=False)
-        got = numbered(assemble(Camera().config(first_light=0), shots))
+        got = numbered(assemble(Camera().config(first_light=0, lights_follow_counter=True), shots))
         assert got == {k: k for k in [*range(100), *range(102 + down_frames // 4, 150 + down_frames // 4)]}
 
     @pytest.mark.parametrize("camera", [Camera(), Camera(has_clock=False)])
     def test_without_such_a_clock_it_is_a_gap_of_what_was_dropped(self, camera: Camera) -> None:
         shots = self.restarted(camera, 40, clock_too=True)
-        delivered = assemble(camera.config(first_light=0), shots)
+        delivered = assemble(camera.config(first_light=0, lights_follow_counter=True), shots)
         assert delivered.numbers is not None
         assert delivered.numbers.tolist() == [*range(100), *range(102, 150)]
         assert delivered.assembler.counters["restarts"] == 1
@@ -234,10 +235,28 @@ class TestRestart:
         assert (np.diff(delivered.numbers) > 0).all()
         assert len(delivered.numbers) > 5 + 29 + 10
 
-    def test_with_three_lights_and_no_tags_nothing_more_is_delivered(self) -> None:
-        camera = Camera(3)
-        shots = self.restarted(camera, 41, clock_too=False)
-        assert assemble(camera.config(first_light=0), shots).cycles == list(range(133))
+    @pytest.mark.parametrize("n", [2, 3, 4])
+    @pytest.mark.parametrize("down_frames", [40, 41, 42, 43])
+    def test_without_tags_nothing_more_is_delivered_and_it_is_said_what_to_do(
+        self, n: int, down_frames: int
+    ) -> None:
+        """The counter is 0 again under any of the lights."""
+        camera = Camera(n)
+        delivered = assemble(camera.config(first_light=0), self.restarted(camera, down_frames, clock_too=False))
+        assert delivered.cycles == list(range(400 // n))
+        (text,) = [text for _, text in delivered.assembler.notices() if "not known any more" in text]
+        assert "the camera began to count anew" in text
+        assert "lights_follow_counter" in text
+        assert "send tags or set brightest_first" in text
+        assert delivered.assembler.counters["unplaced_frames"] > 180
+
+    def test_three_lights_that_begin_anew_with_the_counter_are_taken_up_again(self) -> None:
+        """At position 441 both are at the beginning."""
+        delivered = assemble(
+            Camera(3).config(first_light=0, lights_follow_counter=True),
+            self.restarted(Camera(3), 41, clock_too=False),
+        )
+        assert delivered.cycles == [*range(133), *range(150, 213)]
 
     def test_a_device_clock_that_alone_began_anew_is_taken_up_again(self) -> None:
         camera = Camera(has_counter=False, has_tags=True)
@@ -325,10 +344,101 @@ class TestTags:
         wire = [*range(40), *range(240, 280)]
         assert_right(assemble(camera.config(), map(camera.shot, wire)), wire)
 
+    @pytest.mark.parametrize("n_lost", [12, 48, 200])
+    def test_and_whole_cycles_beyond_the_jitter_are_too(self, n_lost: int) -> None:
+        camera = Camera(has_counter=False, has_tags=True, has_clock=False)
+        rng = np.random.default_rng(n_lost)
+        wire = [*range(400), *range(400 + n_lost, 800 + n_lost)]
+        shots = [camera.shot(k, 1000.0 + k / RATE_HZ + rng.uniform(0, 0.01)) for k in wire]
+        assert_right(assemble(camera.config(), shots), wire)
+
     def test_a_late_burst_is_no_loss(self) -> None:
+        """All at once, so that only the last one was taken when it came."""
         camera = Camera(has_counter=False, has_tags=True, has_clock=False)
         shots = [camera.shot(k, received_s=1000.0 + max(k, 60 if k > 20 else 0) / RATE_HZ) for k in range(80)]
-        assert_right(assemble(camera.config(), shots), range(80))
+        shots = [replace(shot, fresh=not 20 < k < 60) for k, shot in enumerate(shots)]
+        delivered = assemble(camera.config(), shots)
+        assert_right(delivered, range(80))
+        np.testing.assert_allclose(delivered.stamps_s, 1000.0 + (4 * np.arange(20) + 3) / RATE_HZ, atol=1e-9)
+
+    def test_a_burst_that_was_taken_for_a_loss_leaves_the_numbers_on_the_clock(self) -> None:
+        """Each frame of it was taken as it came: what came too late is dropped, the rest is right again."""
+        camera = Camera(has_counter=False, has_tags=True, has_clock=False)
+        shots = [camera.shot(k, received_s=1000.0 + max(k, 60 if k > 20 else 0) / RATE_HZ) for k in range(400)]
+        delivered = assemble(camera.config(), shots)
+        positions = delivered.positions
+        np.testing.assert_array_equal(positions, positions[:, :1] + np.arange(4))
+        got = numbered(delivered)
+        assert len(got) > 80
+        assert all(abs(k - number) <= Arrivals.TOLERANCE_S * RATE_HZ / 4 for k, number in got.items() if k > 20)
+
+    @pytest.mark.parametrize("slow", [1.0, 1.1, 2.0])
+    def test_frames_that_wait_for_a_slow_engine_are_no_loss_and_their_stamps_say_when_they_came(
+        self, slow: float
+    ) -> None:
+        """It takes 64 frames at a time, and needs longer for them than they need to come."""
+        camera = Camera(has_counter=False, has_tags=True, has_clock=False)
+        shots = [
+            replace(camera.shot(k, 1001.0 + k // 64 * 64 / RATE_HZ * slow if k else 1000.0), fresh=k == 0)
+            for k in range(640)
+        ]
+        delivered = assemble(camera.config(), shots)
+        assert_right(delivered, range(640))
+        np.testing.assert_allclose(delivered.stamps_s, 1000.0 + (4 * np.arange(160) + 3) / RATE_HZ, atol=1e-6)
+
+
+class TestFramesThatTheCameraDidNotCount:
+    """The counter goes on by one although a frame, and its light, was lost: the device's clock or the brightness
+    says so."""
+
+    def slipped(self, camera: Camera, n_lost: int = 1) -> list[RawFrame]:
+        shots = [camera.shot(k) for k in range(800)]
+        return shots[:402] + retold(shots[402 + n_lost :], counter=lambda c: c - n_lost)
+
+    @pytest.mark.parametrize("n_lost", [1, 2, 3, 5, 70])
+    @pytest.mark.parametrize("n", [2, 3, 4])
+    def test_nothing_is_in_the_wrong_channel(self, n: int, n_lost: int) -> None:
+        camera = Camera(n)
+        delivered = assemble(camera.config(first_light=0), self.slipped(camera, n_lost))
+        assert delivered.cycles == list(range(402 // n))
+        notices = "\n".join(text for _, text in delivered.assembler.notices())
+        assert f"time_s says that {n_lost}.0 frames more went by than counted" in notices
+        assert "send tags or set brightest_first" in notices
+
+    def test_tags_are_followed_whatever_the_clock_says(self) -> None:
+        camera = Camera(has_tags=True)
+        positions = assemble(camera.config(first_light=0), self.slipped(camera)).positions
+        assert len(positions) > 195
+        assert not (positions % 4 - np.arange(4)).any()
+
+    def test_frames_without_a_tag_between_others_are_checked_from_the_last_tag_on(self) -> None:
+        """Every 12th frame has a tag; what follows the slip is dropped up to the next of them."""
+        camera = Camera(has_tags=True)
+        shots = [
+            shot if k % 12 == 5 else replace(shot, tag=None) for k, shot in enumerate(self.slipped(camera, 1))
+        ]
+        positions = assemble(camera.config(phase="tag"), shots).positions
+        assert len(positions) > 180
+        np.testing.assert_array_equal(positions % 4, np.tile(np.arange(4), (len(positions), 1)))
+        np.testing.assert_array_equal(positions, positions[:, :1] + np.arange(4))
+
+    def test_one_frame_with_a_wrong_time_loses_its_cycle_alone(self) -> None:
+        shots = [Camera().shot(k) for k in range(400)]
+        shots[202] = replace(shots[202], device_s=shots[202].device_s + 0.02)
+        assert assemble(Camera().config(first_light=0), shots).cycles == [*range(50), *range(51, 100)]
+
+    def test_a_clock_that_was_set_is_no_loss(self) -> None:
+        shots = [Camera().shot(k) for k in range(400)]
+        for step_s in (-1000.0, -0.5, 0.5, 1000.0):
+            told = shots[:202] + retold(shots[202:], device_s=lambda s, step_s=step_s: s + step_s)
+            assert assemble(Camera().config(first_light=0), told).cycles == list(range(100))
+
+    @pytest.mark.parametrize("rate", [0.97, 0.999, 1.001, 1.03])
+    def test_a_rate_that_is_a_little_off_is_no_contradiction(self, rate: float) -> None:
+        wire = [k for k in range(2000) if not (300 <= k < 303 or 700 <= k < 1100)]
+        delivered = assemble(Camera().config(first_light=0, rate_hz=RATE_HZ * rate), map(Camera().shot, wire))
+        assert_right(delivered, wire)
+        assert "clock_contradictions" not in delivered.assembler.counters
 
 
 def test_one_light_without_a_counter_leaves_losses_to_the_stamps() -> None:
@@ -391,6 +501,7 @@ class TestFramesThatTellNothing:
         ({"brightest_first": ["a"]}, "each of the lights a, b once"),
         ({"phase": "intensity"}, "needs brightest_first"),
         ({"phase": "counter"}, "needs first_light"),
+        ({"lights_follow_counter": True}, "lights_follow_counter needs first_light"),
         ({"rate_hz": 0}, "greater than 0"),
         ({"rate_hz": float("inf")}, "finite"),
         ({"frame_shape": [0, 4]}, "at least 1"),

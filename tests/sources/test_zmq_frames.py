@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -256,9 +257,8 @@ def test_a_bad_message_is_counted_told_once_and_becomes_a_gap(camera: Any, parts
 
 @pytest.mark.parametrize("bound", [True, False])
 def test_a_message_too_large_is_never_received(camera: Any, bound: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zmq_frames, "MAX_FRAME_BYTES", 100_000)
     monkeypatch.setattr(ZmqFramesSource, "RECONNECT_S", 0.1)
-    cam = camera(bound=bound)
+    cam = camera(bound=bound, max_frame_bytes=100_000)
     sender = threading.Thread(target=cam.send)  # a bound PUSH waits for its first partner
     sender.start()
     cam.source.open(None)
@@ -360,6 +360,68 @@ def test_a_camera_with_its_own_clock_and_a_wheel_see_one_event_within_a_frame(ca
     assert abs(seen_by_camera_s - seen_by_wheel_s) < 1 / 16.8
 
 
+@pytest.mark.parametrize("told", [{}, {"time_s": None}, {"time_s": None, "frame": None}])
+def test_frames_that_wait_are_seen_to_be_old_for_as_long_as_they_wait(
+    camera: Any, told: dict[str, None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is as fast as the camera, but 3 s behind it, for 20 s."""
+    monkeypatch.setattr(ZmqFramesSource, "MAX_FRAMES", 10)
+    clock = VirtualClock(50.0)
+    cam = camera(clock=clock, rate_hz=40.0)
+    cam.open(first=encode(np.zeros(SHAPE, np.uint16), **{"frame": 0, "time_s": -1.0, **told}))
+
+    def shoot(n: int) -> None:
+        for _ in range(n):
+            clock.advance_to(50.0 + cam.n_sent / 40.0)
+            cam.send(**told)
+
+    def read() -> np.ndarray:
+        """Return by how much each stamp is off the exposure. (Seconds pass faster here than frames travel.)"""
+        assert cam.source._wait(5.0)
+        while (chunk := cam.source.read(5.0)) is None:
+            pass
+        return chunk.stamps_s + chunk.clock_offset_s - (50.0 + chunk.data[:, 0, 0, 0] / 40.0)
+
+    for _ in range(20):
+        shoot(1)
+        assert abs(read()).max() < 1e-3
+    shoot(120)
+    for _ in range(80):
+        shoot(10)
+        assert abs(read()).max() < 1e-3
+    ((level, text),) = cam.source.notices()
+    assert level == "warning"
+    assert re.match(r"falling behind: frames wait [23]\.\d s before they are taken", text)
+
+
+@pytest.mark.parametrize("step_s", [100.0, -100.0])
+def test_no_chunk_spans_a_step_of_the_cameras_clock(camera: Any, step_s: float) -> None:
+    clock = LslClock()
+    cam = camera(clock=clock, first_light=0)
+    cam.open(first=encode(np.zeros(SHAPE, np.uint16), frame=0, time_s=clock.now_s() + 1000.0))
+    begin_s = clock.now_s()
+    for i in range(200):
+        cam.send(time_s=clock.now_s() + 1000.0 + (step_s if i >= 100 else 0.0))
+    numbers: list[int] = []
+    while len(numbers) < 200:
+        if (chunk := cam.source.read(5.0)) is not None:
+            numbers += chunk.counters.tolist()
+            stamps_s = chunk.stamps_s + chunk.clock_offset_s
+            assert begin_s - 1.0 < stamps_s.min() < stamps_s.max() < clock.now_s() + 1.0
+    assert numbers == [*range(200)]
+
+
+def test_the_queue_has_an_end_in_bytes(camera: Any) -> None:
+    config = camera().config
+    assert config.high_water_mark * config.max_frame_bytes <= 512 * 2**20
+    socket = camera(high_water_mark=7, max_frame_bytes=100_000).source._make_socket()
+    try:
+        assert socket.getsockopt(zmq.RCVHWM) == 7
+        assert socket.getsockopt(zmq.MAXMSGSIZE) == 100_000
+    finally:
+        socket.close()
+
+
 @given(st.lists(st.lists(st.binary(max_size=40), min_size=1, max_size=4), min_size=30, max_size=30))
 def test_any_messages_at_all(messages: list[list[bytes]]) -> None:
     cam = Camera()
@@ -376,7 +438,15 @@ def test_any_messages_at_all(messages: list[list[bytes]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"pattern": "pair"}, {"high_water_mark": 0}, {"timeout_s": 0}, {"endpoints": "x"}, {"rate_hz": 0}]
+    "wrong",
+    [
+        {"pattern": "pair"},
+        {"high_water_mark": 0},
+        {"max_frame_bytes": 10},
+        {"timeout_s": 0},
+        {"endpoints": "x"},
+        {"rate_hz": 0},
+    ],
 )
 def test_wrong_arguments_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
