@@ -32,6 +32,8 @@ class Assembler:
         ``(height, width)`` as sent.
     raw_dtype
         Type of a pixel as sent.
+    max_frames
+        Frames that may be pushed before samples are taken, without loss.
 
     Attributes
     ----------
@@ -49,10 +51,17 @@ class Assembler:
     #: Cycles in a block, unless they would take more than :data:`BLOCK_BYTES`.
     BLOCK_CYCLES = 8
     BLOCK_BYTES = 2**23
-    #: Whole cycles that may wait to be taken, in seconds.
+    #: Whole cycles that may wait to be taken, in seconds, and at least those of so many frames.
     MAX_WAITING_S = 10.0
+    MAX_FRAMES = 256
 
-    def __init__(self, config: CameraConfig, raw_shape: tuple[int, int], raw_dtype: npt.DTypeLike) -> None:
+    def __init__(
+        self,
+        config: CameraConfig,
+        raw_shape: tuple[int, int],
+        raw_dtype: npt.DTypeLike,
+        max_frames: int = MAX_FRAMES,
+    ) -> None:
         self._reduce = Reducer(raw_shape, raw_dtype, config.frame_shape, config.reduce)
         self._raw_shape, self._raw_dtype = raw_shape, np.dtype(raw_dtype)
         self._n_lights = len(config.lights)
@@ -65,7 +74,9 @@ class Assembler:
         self._strobe = Strobe(config, self._complaints)
         cycle_bytes = 4 * math.prod(self.layout.sample_shape)
         self._block_cycles = max(min(self.BLOCK_CYCLES, self.BLOCK_BYTES // cycle_bytes), 1)
-        self._max_waiting = max(round(self.MAX_WAITING_S * self.layout.sfreq), 1)
+        self._max_waiting = max(
+            round(self.MAX_WAITING_S * self.layout.sfreq), math.ceil(max_frames / self._n_lights)
+        )
         self._block = self._new_block()
         self._n_filled = 0  # cycles of the block that are whole
         self._n_taken = 0  # of these, how many were handed out
@@ -102,7 +113,7 @@ class Assembler:
         self._reduce(data, self._block[self._n_filled, light])
         self._n_lit += 1
         if self._n_lit == self._n_lights:
-            self._finish(cycle, frame)
+            self._finish(cycle)
 
     def take(self, clock_offset_s: float, received_s: float) -> Chunk | None:
         """Return the whole cycles since the last call.
@@ -135,6 +146,11 @@ class Assembler:
         return self._complaints.notices()
 
     @property
+    def n_waiting(self) -> int:
+        """Whole cycles that wait to be taken."""
+        return len(self._stamps_s)
+
+    @property
     def counters(self) -> dict[str, int]:
         """Frames seen, cycles made and lost, and how many frames were refused for each cause."""
         return {
@@ -144,13 +160,13 @@ class Assembler:
             **self._complaints.counts,
         }
 
-    def _finish(self, cycle: int, frame: RawFrame) -> None:
+    def _finish(self, cycle: int) -> None:
         """Put down the cycle that has just become whole."""
         self._n_filled += 1
         self._n_cycles += 1
         self._n_lost_cycles += cycle - self._newest_cycle - 1
         self._newest_cycle = cycle
-        self._stamps_s.append(frame.device_s if self._strobe.device_clock else frame.received_s)
+        self._stamps_s.append(self._strobe.stamp_s)
         self._numbers.append(cycle)
         self._free_block()
         if len(self._stamps_s) > self._max_waiting:

@@ -41,11 +41,11 @@ class Backlog:
             return
         self._told_s = now_s
         text = (
-            f"frames come {late_s:.1f} s later than at best, although the engine waits for them: the camera's program "
-            "is behind, or the camera's clock stood still; if it did, start the run anew"
+            f"frames come {late_s:.1f} s later than at best, although the engine waits for them: the camera's "
+            "program is behind, or the camera's clock stood still; if it did, start the run anew"
             if self._waited
-            else f"falling behind: frames wait {late_s:.1f} s before they are taken. Score less often (hop_s), take a "
-            "smaller network, or let the camera send fewer or smaller frames"
+            else f"falling behind: frames wait {late_s:.1f} s before they are taken. Score less often (hop_s), "
+            "take a smaller network, or let the camera send fewer or smaller frames"
         )
         self._notices.append(("warning", text))
 

@@ -25,7 +25,10 @@ class CameraConfig(BaseModel):
         What the frame counter of a frame under the first light leaves when divided by the number of lights.
     brightest_first
         The lights in the order of the mean brightness of their frames. Enough to tell them apart where there is
-        neither tag nor `first_light`, provided that no two are alike.
+        neither tag nor `first_light`, provided that no two are alike; otherwise a check of the counter.
+    lights_follow_counter
+        Whether the lights begin anew with the frame counter, so that `first_light` still holds after a restart of
+        the camera. Otherwise tags or the brightness must tell the lights then.
     counter_bits
         After how many bits the frame counter wraps; ``None``: it does not.
     frame_shape
@@ -45,6 +48,7 @@ class CameraConfig(BaseModel):
     phase: Literal["auto", "tag", "counter", "intensity"] = "auto"
     first_light: int | None = Field(None, ge=0)
     brightest_first: tuple[str, ...] | None = None
+    lights_follow_counter: bool = False
     counter_bits: int | None = Field(None, ge=4, le=63)
     frame_shape: tuple[int, int] | None = None
     reduce: Literal["bin", "area"] = "bin"
@@ -67,6 +71,10 @@ class CameraConfig(BaseModel):
             )
         if self.first_light is not None and self.first_light >= n:
             raise ValueError(f"first_light is {self.first_light}; with {n} lights it is 0 to {n - 1}")
+        if self.lights_follow_counter and n > 1 and self.first_light is None:
+            raise ValueError(
+                "lights_follow_counter needs first_light, the counter of a frame under the first light"
+            )
         if self.first_light is not None and self.counter_bits is not None and 2**self.counter_bits % n:
             raise ValueError(
                 f"first_light cannot be used: 2^{self.counter_bits} is no multiple of {n} lights, so that the "

@@ -100,7 +100,7 @@ class DeviceClock:
             # Frames out of order are as far apart as before; a device that starts again is not. In a queue the
             # frame waited about as long as the one before it.
             self._stepped = True
-            self._estimate_s = difference_s - max(self._last_difference_s - self._estimate_s, 0.0)
+            self._learn_again(difference_s - max(self._last_difference_s - self._estimate_s, 0.0))
             return
         if counter is None or self._last_counter is None:
             return
@@ -110,9 +110,9 @@ class DeviceClock:
         ahead_s = device_s - self._last_device_s - counted_s
         if n_frames > 0 and abs(ahead_s) > self.STEP_S + self.RATE_TOLERANCE * counted_s:
             self._stepped = True
-            if difference_s > self._last_difference_s - self.STEP_S:
-                return  # time went by as the device says: frames were lost that the counter does not know
-            self._estimate_s -= max(ahead_s, 0.0)
+            # (If time went by as the device says, then frames were lost that the counter does not know.)
+            if ahead_s > 0 and difference_s < self._last_difference_s - self.STEP_S:
+                self._learn_again(self._estimate_s - ahead_s)
 
     def _follow(self, difference_s: float, received_s: float, fresh: bool) -> None:
         drift_s = 0.0

@@ -7,9 +7,11 @@ flashed. It comes from the counter (where the rig file says what the counter was
 or from the brightness of frames, and is checked against every frame that says something about it. It is never
 taken from the order of arrival.
 
-On a contradiction the phase is taken from the new frame, and the cycle is given up. The numbers of cycles ascend,
-and skip those that were given up or lost. In case of doubt a frame has no place, since a frame in the wrong
-channel would not be noticed by anything that comes after.
+On a contradiction the phase is taken from the new frame, and the cycle is given up. What the counter is under the
+first light holds no longer once the counter began anew, or the device's clock or the brightness of frames says
+that frames were lost which it did not count; from then on only tags and brightness can tell the phase. The numbers
+of cycles ascend, and skip those that were given up or lost. In case of doubt a frame has no place, since a frame
+in the wrong channel would not be noticed by anything that comes after.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from streamscore.camera.arrivals import Arrivals
 from streamscore.camera.brightness import Brightness
+from streamscore.camera.clock_check import ClockCheck
 from streamscore.camera.complaints import Complaints
 from streamscore.camera.config import CameraConfig
 from streamscore.camera.counter import FrameCounter, Step
@@ -50,12 +54,14 @@ class Strobe:
         Whether numbers of cycles tell losses. False for one light without a counter: only stamps can tell then.
     device_clock
         Whether frames have a device time. Both are known after the first frame.
+    stamp_s
+        Of the last frame that has a position: by the device, or else its arrival.
     """
 
-    #: Without a device clock, a silence this long is taken for a loss of as many frames.
+    #: Without a device clock, a silence this long counts the wraps of a counter.
     SILENCE_S = 1.0
     #: Tag and device clock contradict each other beyond this part of a frame.
-    CLOCK_TOLERANCE_FRAMES = 0.75
+    CLOCK_TOLERANCE_FRAMES = ClockCheck.TOLERANCE_FRAMES
     #: So many frames in a row must show the same phase where it is told by brightness, which can err.
     AGREEING_FRAMES = 3
 
@@ -77,6 +83,12 @@ class Strobe:
         self._shift = 0  # number of the cycle that begins at the phase
         self._placed: Place | None = None  # the last place that was given
         self._has_counter = False
+        self._first_light_holds = True
+        self._lost_because = ""  # why there is no phase any more
+        self._clock_check = ClockCheck(config.rate_hz)
+        self._n_not_bright = 0  # frames in a row whose brightness contradicts the counter
+        self._arrivals = Arrivals(config.rate_hz)
+        self.stamp_s = math.nan
         self.counts_cycles = self.device_clock = False
 
     def check(self, frame: RawFrame) -> None:
@@ -121,22 +133,25 @@ class Strobe:
         light = self._light(frame)
         if light == _UNKNOWN or (step := self._step(frame, light)) is None:
             return None
-        is_first, self._last = self._last is None, frame
+        before, self._last = self._last, frame
         self._position += step.n_frames
-        if step.new_run and not is_first:
-            self._complain("restarts", "the camera began to count anew")
+        self.stamp_s = frame.device_s if self.device_clock else self._arrivals.stamp_s(self._position, frame)
+        if step.new_run:
+            self._begin_run(frame, is_first=before is None)
         elif step.n_frames > 1:
             self._complain("losses", f"{step.n_frames - 1} frames were lost")
-        if step.new_run:
-            self._phase = None
-            by_counter = self._counted(frame) if is_first or _is_power_of_two(self._n_lights) else None
-            if by_counter is not None:
-                self._set_phase(by_counter)
+        by_clock = before is None or step.new_run or self._clock_agrees(before, frame, step.n_frames, light)
         if self._phase is None:
             if light is None:
+                if not self._by_brightness(frame):
+                    self._complain(
+                        "unplaced_frames", self._lost_because or "frames are dropped until one has a tag"
+                    )
                 return None
             self._set_phase(light)
         cycle, told = self._cycle_and_light()
+        if not (self._brightness_agrees(frame, told) and by_clock):
+            return None
         if light == told:
             self._n_agreeing += 1
         elif light is not None:
@@ -150,6 +165,73 @@ class Strobe:
             return None
         self._placed = Place(cycle, told)
         return self._placed
+
+    def _begin_run(self, frame: RawFrame, *, is_first: bool) -> None:
+        """Take the phase from the counter if that may be, because what came before tells nothing."""
+        self._phase = None
+        self._clock_check.forget()
+        if not is_first:
+            self._complain("restarts", "the camera began to count anew")
+            self._first_light_holds = self._config.lights_follow_counter
+            if self._n_lights > 1 and not self._first_light_holds:
+                self._lose_phase(
+                    "the camera began to count anew (if its counter only wraps, set counter_bits; if the lights "
+                    "begin anew with it, lights_follow_counter)"
+                )
+        by_counter = self._counted(frame)
+        if by_counter is not None:
+            self._set_phase(by_counter)
+
+    def _lose_phase(self, why: str) -> None:
+        """From now on only tags and brightness tell the lights."""
+        self._phase = None
+        self._first_light_holds = False
+        self._n_not_bright = 0
+        self._clock_check.forget()
+        lost = f"it is not known any more under which light frames are taken: {why}"
+        self._lost_because = (
+            f"{lost}. Frames are dropped; send tags or set brightest_first (with phase: auto) in the rig file, "
+            "and start the run anew"
+        )
+        if self._config.brightest_first and self._config.phase == "auto":
+            self._complain("lost_phases", f"{lost}. It is found again by brightness")
+
+    def _clock_agrees(self, before: RawFrame, frame: RawFrame, n_frames: int, light: int | None) -> bool:
+        """Whether the device's clock passed as many frames as the counter, where nothing better tells the light.
+
+        A frame that contradicts has no place; if contradiction lasts, the phase is lost.
+        """
+        if light is not None:
+            self._clock_check.forget()  # what is counted is counted from here
+        is_counted = self._n_lights > 1 and self._has_counter and self._phase is not None
+        if not (is_counted and self.device_clock and math.isfinite(frame.device_s)):
+            return not self._clock_check.n_contradicted
+        text = self._clock_check.contradiction(before, frame, self._position, n_frames)
+        if text:
+            self._complain("clock_contradictions", f"{text}; such frames are dropped")
+        if self._clock_check.is_lasting:
+            self._lose_phase(text)
+        return not text
+
+    def _brightness_agrees(self, frame: RawFrame, told: int) -> bool:
+        """Whether brightness does not contradict the counter, where it can be told.
+
+        A frame that contradicts has no place; if some do in a row, the phase is lost.
+        """
+        checks = self._n_lights > 1 and self._config.phase == "auto" and self._config.brightest_first
+        if not checks or frame.tag is not None or self._counted(frame) is None:
+            return True
+        seen = self._brightness.light(frame.data)
+        if seen is None or seen == told:
+            self._n_not_bright = self._n_not_bright if seen is None else 0
+            return True
+        names = self._config.lights
+        text = f"a frame that is as bright as {names[seen]} came where the counter says {names[told]}"
+        self._complain("brightness_contradictions", text)
+        self._n_not_bright += 1
+        if self._n_not_bright >= self.AGREEING_FRAMES:
+            self._lose_phase(text)
+        return False
 
     def _set_phase(self, light: int) -> None:
         """Begin anew: the frame at the present position is one of `light`."""
@@ -201,7 +283,7 @@ class Strobe:
 
     def _counted(self, frame: RawFrame) -> int | None:
         """Return the light that the counter itself tells."""
-        if self._config.phase not in ("auto", "counter") or frame.counter is None:
+        if not self._first_light_holds or self._config.phase not in ("auto", "counter") or frame.counter is None:
             return None
         if self._config.first_light is None:
             return 0 if self._n_lights == 1 else None
@@ -211,7 +293,7 @@ class Strobe:
         """Return the way from the last frame to this one; ``None`` if it is none that leads ahead."""
         elapsed = self._elapsed_frames(frame)
         if not self._has_counter:
-            step = self._step_by_clock(light, elapsed)
+            step = self._step_by_clock(frame, light, elapsed)
         elif frame.counter is None or not self._counter.is_counter(frame.counter):
             step = "without a counter that can be true"
         else:
@@ -224,13 +306,15 @@ class Strobe:
             return None
         return step
 
-    def _step_by_clock(self, light: int | None, elapsed: float | None) -> Step | str:
+    def _step_by_clock(self, frame: RawFrame, light: int | None, elapsed: float | None) -> Step | str:
         """Place a frame that has no counter by its light, and by the device clock if there is one."""
         n = self._n_lights
         if n == 1 or self._last is None:
             return Step(1, new_run=self._last is None)
         if light is None:
             return "without a light"
+        if not self.device_clock:
+            return self._step_by_arrival(frame, light)
         if elapsed is not None and elapsed <= 0:
             self._n_refused += 1
             if self._n_refused < self._confirm_frames:
@@ -240,13 +324,34 @@ class Strobe:
         self._n_refused = 0
         if self._phase is None:
             return Step(max(round(elapsed or 1), 1))
-        n_frames = (light - self._cycle_and_light()[1] - 1) % n + 1
+        n_frames = self._frames_to(light)
         if elapsed is None:
             return Step(n_frames)
         n_frames += n * max(round((elapsed - n_frames) / n), 0)
-        if self.device_clock and abs(n_frames - elapsed) > self.CLOCK_TOLERANCE_FRAMES:
+        if abs(n_frames - elapsed) > self.CLOCK_TOLERANCE_FRAMES:
             return Step(max(round(elapsed), 1))
         return Step(n_frames)
+
+    def _step_by_arrival(self, frame: RawFrame, light: int) -> Step | str:
+        """Place a frame that has neither counter nor device time by its light, and by when it came."""
+        n, rate_hz = self._n_lights, self._config.rate_hz
+        n_frames = self._frames_to(light) if self._phase is not None else 1
+        late_s = self._arrivals.error_s(self._position + n_frames, frame.received_s)
+        if not frame.fresh or abs(late_s) <= Arrivals.TOLERANCE_S:
+            self._n_refused = 0
+        elif late_s > 0:
+            self._n_refused = 0
+            n_frames += n * round(late_s * rate_hz / n)
+        else:  # what was taken for a loss was a delay: those that follow it are too many
+            self._n_refused += 1
+            if self._n_refused < rate_hz:
+                return "late"
+            self._n_refused = 0
+        return Step(n_frames)
+
+    def _frames_to(self, light: int) -> int:
+        """Return how many frames there are at least from the last one to one under `light`."""
+        return (light - self._cycle_and_light()[1] - 1) % self._n_lights + 1
 
     def _elapsed_frames(self, frame: RawFrame) -> float | None:
         """Return the time since the last frame in frames, where a clock tells it."""
@@ -258,7 +363,7 @@ class Strobe:
             silence_s = self.SILENCE_S
             if self._counter.period % self._n_lights:
                 silence_s = min(silence_s, self._counter.period / 2 / self._config.rate_hz)
-            if elapsed_s < silence_s:
+            if not frame.fresh or elapsed_s < silence_s:
                 return None
         if not abs(elapsed_s) <= FrameCounter.LONGEST_LOSS_S:
             return None  # not a number, or another clock
@@ -266,7 +371,3 @@ class Strobe:
 
     def _complain(self, cause: str, text: str) -> None:
         self._complaints.add(cause, "warning", text)
-
-
-def _is_power_of_two(n: int) -> bool:
-    return n & (n - 1) == 0

@@ -82,7 +82,7 @@ class LslFramesSource(Source):
                 f"{config.rate_hz:g}; both are those of the camera, all lights together"
             )
         names, self._columns = select_channels(name, config.lights, wanted, config.channels)
-        self._assembler = Assembler(config, self._shape, self._dtype)
+        self._assembler = Assembler(config, self._shape, self._dtype, self._inlet.MAX_SAMPLES + 1)
         # A frame as the description promises them, to see whether the lights can be told apart.
         counter, tag = (0 if name in self._extra else None for name in EXTRA)
         if tag is None or not config.tags:

@@ -1,10 +1,10 @@
 """Frames of a camera over ZeroMQ, from any program that sends two byte strings; see
 :mod:`streamscore.camera.wire`.
 
-libzmq receives on its own thread into a queue of bounded length; a full queue makes a PUSH camera wait and a PUB
-camera lose frames, which their counters tell. The pixels go from the message straight to where samples are
-gathered. A message that is no frame, or a frame unlike the first one, is counted, told and left out: what is
-missing then is a gap.
+libzmq receives on its own thread into a queue of bounded length and bounded messages; a full queue makes a PUSH
+camera wait and a PUB camera lose frames, which their counters tell. The pixels go from the message straight to
+where samples are gathered. A message that is no frame, or a frame unlike the first one, is counted, told and left
+out: what is missing then is a gap.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import zmq
 from pydantic import Field
 
 from streamscore.camera.assembler import Assembler
+from streamscore.camera.backlog import Backlog
 from streamscore.camera.complaints import Complaints
 from streamscore.camera.config import CameraConfig
 from streamscore.camera.device_clock import DeviceClock
@@ -45,7 +46,9 @@ class Config(CameraConfig):
     channels
         Input name of the bundle → light.
     high_water_mark
-        Frames that wait in the queue at most.
+        Frames of each connection that wait in the queue at most.
+    max_frame_bytes
+        Longest message that is received; times `high_water_mark` it is the memory that the queue can take.
     timeout_s
         How long to wait for the first frame.
     stop_when_silent_s
@@ -58,7 +61,8 @@ class Config(CameraConfig):
     bind: bool = True
     topic: str = ""
     channels: dict[str, str] | None = None
-    high_water_mark: int = Field(256, ge=1, le=100_000)
+    high_water_mark: int = Field(64, ge=1, le=100_000)
+    max_frame_bytes: int = Field(2**23, ge=2**16, le=MAX_FRAME_BYTES)
     timeout_s: float = Field(10.0, gt=0)
     stop_when_silent_s: float | None = Field(None, gt=0)
 
@@ -73,7 +77,9 @@ class ZmqFramesSource(Source):
     """
 
     #: Frames that one read takes at most, so that the engine is never away for long.
-    MAX_FRAMES = 256
+    MAX_FRAMES = Assembler.MAX_FRAMES
+    #: A frame that came later than this into an empty queue is fresh; a queue that is being filled is not empty.
+    LEAST_WAIT_MS = 1
     #: Messages looked at for a first frame.
     MAX_TRIES = 1000
     #: Silence after which a connection is made anew. libzmq itself gives a peer up that sent too large a message.
@@ -85,7 +91,8 @@ class ZmqFramesSource(Source):
         self._config = config
         self._clock = clock
         self._socket: zmq.Socket[bytes] | None = None
-        self._device_clock = DeviceClock()
+        self._device_clock = DeviceClock(config.rate_hz, config.counter_bits)
+        self._backlog = Backlog()
         self._complaints = Complaints(clock.now_s)
         self._assembler: Assembler | None = None
         self._silent_s = self._since_connect_s = 0.0
@@ -118,17 +125,41 @@ class ZmqFramesSource(Source):
 
     def read(self, timeout_s: float) -> Chunk | None:
         assert self._assembler is not None, "open() comes before read()"
-        if self._socket is None or not self._wait(timeout_s):
+        if self._socket is None:
             return None
-        for _ in range(self.MAX_FRAMES):
-            parts = self._receive()
-            if parts is None:
-                break
-            self._take_in(self._assembler, parts, self._clock.now_s())
-        chunk = self._assembler.take(self._device_clock.offset_s, self._clock.now_s())
+        waited = False
+        if not self._assembler.n_waiting:  # a sample that the last read left is not kept waiting
+            waited = timeout_s > 1e-3 * self.LEAST_WAIT_MS and not self._socket.poll(self.LEAST_WAIT_MS)
+            if not self._wait(timeout_s):
+                return None
+        chunk = self._take_frames(self._assembler, waited)
         if chunk is None or self._columns == list(range(len(self._config.lights))):
             return chunk
         return replace(chunk, data=chunk.data[:, self._columns])
+
+    def _take_frames(self, assembler: Assembler, waited: bool) -> Chunk | None:
+        """Take what is there, up to a step of the camera's clock: a chunk has one offset."""
+        clock = self._device_clock
+        offset_s, fresh, chunk = clock.offset_s, False, None
+        for _ in range(self.MAX_FRAMES):
+            if chunk is not None or (parts := self._receive()) is None:
+                break
+            fresh = waited and not self._is_there()
+            frame = self._decode(parts, fresh)
+            if frame is None:
+                continue
+            if (
+                self._speed == 1.0
+            ):  # the times of a replay run at another pace than this clock, from the same start
+                clock.add(frame.device_s, frame.received_s, frame.counter, fresh=fresh)
+            if abs(clock.offset_s - offset_s) > clock.STEP_S:
+                chunk, offset_s = assembler.take(offset_s, frame.received_s), clock.offset_s
+            assembler.push(frame)
+        now_s = self._clock.now_s()
+        chunk = chunk or assembler.take(clock.offset_s, now_s)
+        if chunk is not None and self._speed == 1.0:
+            self._backlog.add(now_s - float(chunk.stamps_s[-1]) - chunk.clock_offset_s, now_s, fresh)
+        return chunk
 
     def close(self) -> None:
         if self._socket is not None:
@@ -137,7 +168,7 @@ class ZmqFramesSource(Source):
         self.ended = True
 
     def notices(self) -> list[tuple[str, str]]:
-        ours = self._complaints.notices() + self._device_clock.notices()
+        ours = self._complaints.notices() + self._device_clock.notices() + self._backlog.notices()
         return ours + (self._assembler.notices() if self._assembler else [])
 
     @property
@@ -153,7 +184,7 @@ class ZmqFramesSource(Source):
         )
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RCVHWM, config.high_water_mark)
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        socket.setsockopt(zmq.MAXMSGSIZE, config.max_frame_bytes)
         if config.pattern == "sub":
             socket.setsockopt(zmq.SUBSCRIBE, config.topic.encode())
         try:
@@ -189,7 +220,8 @@ class ZmqFramesSource(Source):
         raise StreamNotFoundError(
             f"no frame from a camera within {config.timeout_s:g} s: {refusal}.\n"
             f"This end is {here} at {self.endpoint} with pattern {config.pattern!r}: the camera must {there} "
-            f"with a {partner} socket{topic}, and must be running. docs/cameras.md shows a sender to try"
+            f"with a {partner} socket{topic}, and must be running. Frames of more than "
+            f"{config.max_frame_bytes} bytes need a larger max_frame_bytes. docs/cameras.md shows a sender to try"
         )
 
     def _wait(self, timeout_s: float) -> bool:
@@ -208,6 +240,11 @@ class ZmqFramesSource(Source):
             self._socket.connect(self.endpoint)
         return False
 
+    def _is_there(self) -> bool:
+        """Whether a message waits to be taken."""
+        assert self._socket is not None
+        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
     def _receive(self) -> list[memoryview] | None:
         """Take the parts of one message, without a copy; ``None`` if there is none."""
         assert self._socket is not None, "open() comes first"
@@ -219,16 +256,15 @@ class ZmqFramesSource(Source):
     def _strip_topic(self, parts: list[memoryview]) -> list[memoryview]:
         return parts[1:] if self._config.topic else parts
 
-    def _take_in(self, assembler: Assembler, parts: list[memoryview], received_s: float) -> None:
+    def _decode(self, parts: list[memoryview], fresh: bool) -> RawFrame | None:
+        """Return the frame of a message; ``None`` if it is left out."""
         try:
-            frame = decode(self._strip_topic(parts), received_s)
+            frame = decode(self._strip_topic(parts), self._clock.now_s())
             self._check_like_first(frame)
         except FrameError as error:
             self._complaints.add(error.cause, "error", f"a message from the camera is left out: {error}")
-            return
-        if self._speed == 1.0:  # the times of a replay run at another pace than this clock, from the same start
-            self._device_clock.add(frame.device_s, received_s)
-        assembler.push(frame)
+            return None
+        return frame if fresh else replace(frame, fresh=False)
 
     def _check_like_first(self, frame: RawFrame) -> None:
         """Frames of another size, type or way of telling time are not samples of this stream."""
