@@ -242,8 +242,8 @@ class Engine:
         for k, error in self._inputs.take_failures():
             self._outbox.notice(
                 "error",
-                f"stream {self._lanes[k].name!r} is no longer read ({type(error).__name__}: {error}); the run goes on "
-                "without it, and gates on it stay shut",
+                f"stream {self._lanes[k].name!r} is no longer read ({type(error).__name__}: {error}); the run "
+                "goes on without it, and gates on it stay shut",
             )
         for lane in self._lanes:
             for level, text in lane.source.notices():

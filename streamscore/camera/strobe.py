@@ -26,6 +26,7 @@ from streamscore.camera.complaints import Complaints
 from streamscore.camera.config import CameraConfig
 from streamscore.camera.counter import FrameCounter, Step
 from streamscore.camera.frame import RawFrame
+from streamscore.camera.senders import Senders
 from streamscore.errors import StreamFormatError
 
 _UNKNOWN = -1  #: the number of a light that is not among those of the rig file
@@ -68,6 +69,7 @@ class Strobe:
     def __init__(self, config: CameraConfig, complaints: Complaints) -> None:
         self._config = config
         self._complaints = complaints
+        self._senders = Senders(config.rate_hz)
         self._n_lights = n = len(config.lights)
         self._lights = {name: k for k, name in enumerate(config.lights)}
         self._confirm_frames = max(2 * n, 8)
@@ -131,7 +133,11 @@ class Strobe:
             self.device_clock = math.isfinite(frame.device_s)
             self.counts_cycles = self._has_counter or self._n_lights > 1
         light = self._light(frame)
-        if light == _UNKNOWN or (step := self._step(frame, light)) is None:
+        if light == _UNKNOWN:
+            return None
+        step = self._step(frame, light)
+        self._senders.add(dropped=step is None)
+        if step is None:
             return None
         before, self._last = self._last, frame
         self._position += step.n_frames
@@ -162,6 +168,13 @@ class Strobe:
         if self._position < self._begin or (
             self._by_brightness(frame) and self._n_agreeing < self.AGREEING_FRAMES
         ):
+            return None
+        if self._senders.are_two:
+            self._complain(
+                "second_sender",
+                "many frames are repeated or out of order, as if two cameras sent to one address; nothing is "
+                "delivered until one remains. Give each camera an endpoint of its own",
+            )
             return None
         self._placed = Place(cycle, told)
         return self._placed

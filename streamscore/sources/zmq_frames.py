@@ -80,6 +80,8 @@ class ZmqFramesSource(Source):
     MAX_FRAMES = Assembler.MAX_FRAMES
     #: A frame that came later than this into an empty queue is fresh; a queue that is being filled is not empty.
     LEAST_WAIT_MS = 1
+    #: Longest time for which stale frames are thrown away.
+    FLUSH_S = 2.0
     #: Messages looked at for a first frame.
     MAX_TRIES = 1000
     #: Silence after which a connection is made anew. libzmq itself gives a peer up that sent too large a message.
@@ -118,9 +120,17 @@ class ZmqFramesSource(Source):
         )
 
     def begin(self) -> int:
+        assert self._socket is not None, "open() comes before begin()"
         n_frames = 0
-        while self._receive() is not None:
-            n_frames += 1
+        half_a_frame_ms = max(round(500.0 / self._config.rate_hz), 1)
+        end_s = self._clock.now_s() + self.FLUSH_S
+        # What waits here is stale, and so is what a camera that had to wait holds: it comes at once, and not at
+        # the pace of frames.
+        while self._clock.now_s() < end_s:
+            while self._receive() is not None:
+                n_frames += 1
+            if not self._socket.poll(half_a_frame_ms, zmq.POLLIN):
+                break
         return n_frames // len(self._config.lights)
 
     def read(self, timeout_s: float) -> Chunk | None:
