@@ -209,7 +209,7 @@ class Gates:
         return ""
 
     def _shut_since(self, t_s: float) -> str:
-        """Why a gate is shut by samples newer than `t_s`: an output may come late, and the animal move meanwhile."""
+        """Why a gate is shut by samples newer than `t_s`: an output may come late, the animal move meanwhile."""
         for gate in self._gates:
             if gate.newest_s > t_s and (reason := gate.shut(gate.newest_s)):
                 return reason
