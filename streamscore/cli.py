@@ -157,6 +157,10 @@ def run(
     endpoint: Annotated[str | None, typer.Option(help="Where events are published (ZeroMQ).")] = None,
     duration_s: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No screen, only the closing table.")] = False,
+    pin_threads: Annotated[
+        bool,
+        typer.Option("--pin-threads", help="Keep each thread of the network on a core; one engine a machine."),
+    ] = False,
     announce: Annotated[
         bool, typer.Option("--announce", help="Tell endpoint and record as a JSON line before starting.")
     ] = False,
@@ -166,6 +170,8 @@ def run(
     Without a rig file: streamscore run --source lsl --name MyAmp --channel EEG=C3
     """
     stop = stop_on_signals()
+    if pin_threads:
+        _pin_threads()
     section: dict[str, Any] = {
         "name": name,
         "type": type_,
@@ -220,6 +226,15 @@ def run(
         if screen is not None:
             _end_screen(screen)
     _print_summary(summary, assembly.run_folder)
+
+
+def _pin_threads() -> None:
+    """Have OpenMP keep its threads where they are; it looks when torch is imported, so this comes first.
+
+    The scheduler may put two threads that wait for each other on one core, and leave them there for a tenth of a
+    second. Bound threads cannot be moved away either, which is why this is a choice.
+    """
+    os.environ.setdefault("OMP_PROC_BIND", "true")
 
 
 def _start_screen(assembly: Assembly, bundle: object) -> subprocess.Popen[bytes]:
@@ -447,9 +462,12 @@ def bench(
     ] = False,
     seconds: Annotated[float, typer.Option(min=20, help="Cameras: how long each.")] = 60.0,
     case: Annotated[str | None, typer.Option(help="Cameras: mesoscope or run-rest alone.")] = None,
+    pin_threads: Annotated[bool, typer.Option("--pin-threads", help="Cameras: as of streamscore run.")] = False,
 ) -> None:
     """Measure latency, CPU and memory of the real path beside the floor; or the networks or cameras alone."""
     if cameras:
+        if pin_threads:
+            _pin_threads()
         _tool("tools.bench_camera").run(out, output, 20.0 if quick else seconds, case)
         return
     _tool("tools.bench_networks" if networks else "tools.bench").run(out, output, quick)
