@@ -115,6 +115,16 @@ def test_nothing_is_unpickled(module: str) -> None:
     assert "allow_pickle=True" not in text
 
 
+def test_threads_are_pinned_before_torch_looks() -> None:
+    code = (
+        "import os, sys; from typer.testing import CliRunner; from streamscore.cli import app; "
+        "r = CliRunner().invoke(app, ['run', '--pin-threads']); "
+        "print(os.environ.get('OMP_PROC_BIND'), 'torch' in sys.modules, type(r.exception).__name__)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["true", "False", "ConfigError"]
+
+
 def test_the_command_line_answers_without_torch() -> None:
     code = "import sys, streamscore.cli; print(*sorted({'torch', 'scipy', 'pylsl', 'zmq'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

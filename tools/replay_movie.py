@@ -24,6 +24,7 @@ import zmq
 from streamscore.camera.wire import encode
 from streamscore.errors import ConfigError, LoopError
 from streamscore.movies.base import Movie
+from tools.frames_outlet import FramesOutlet
 from tools.replay import LOOP_GAP_S
 from tools.sim_rig import say_json
 
@@ -31,15 +32,6 @@ from tools.sim_rig import say_json
 _BLOCK_S = 0.25
 #: Frames that wait in the queue to a receiver.
 _QUEUE_FRAMES = 256
-#: LSL's types by kind and size. It has none without a sign, so the description tells the real one.
-_LSL_FORMATS = {
-    ("i", 1): "int8",
-    ("i", 2): "int16",
-    ("i", 4): "int32",
-    ("i", 8): "int64",
-    ("f", 4): "float32",
-    ("f", 8): "double64",
-}
 
 
 @dataclass(frozen=True)
@@ -146,48 +138,22 @@ class ZmqOut:
 
 
 class LslOut:
-    """A stream as :mod:`streamscore.sources.lsl_frames` describes it: pixels, counter, and the light if known."""
+    """A stream with the counter behind the pixels, and the light if it is known."""
 
     def __init__(self, movie: Movie, options: Options) -> None:
-        dtype = movie.dtype.newbyteorder("=")
-        sent = ("f" if dtype.kind == "f" else "i", dtype.itemsize)
-        if sent not in _LSL_FORMATS:
-            raise ConfigError(f"LSL cannot carry pixels of {dtype.name}; send the movie over ZeroMQ")
         extra = ["counter", "tag"] if movie.lights else ["counter"]
-        self._n_pixels = movie.frame_shape[0] * movie.frame_shape[1]
-        self._row = np.zeros(self._n_pixels + len(extra), dtype)
-        self._sent = np.dtype(f"{sent[0]}{sent[1]}")
-        # A counter that stands among pixels wraps where their type ends.
-        self.counter_bits = (
-            np.finfo(dtype).nmant + 1 if dtype.kind == "f" else int(np.iinfo(dtype).max).bit_length()
-        )
-        info = pylsl.StreamInfo(
-            options.name,
-            "VideoRaw",
-            len(self._row),
-            movie.rate_hz,
-            _LSL_FORMATS[sent],
-            f"streamscore-replay-{options.name}",
-        )
-        frames, replay = info.desc().append_child("frames"), info.desc().append_child("replay")
-        height, width = map(str, movie.frame_shape)
-        described = {"height": height, "width": width, "dtype": dtype.name, "extra": ",".join(extra)}
-        for key, value in described.items():
-            frames.append_child_value(key, value)
-        replay.append_child_value("file", movie.name)
-        replay.append_child_value("speed", repr(options.speed))
-        # Buffer sizes are nominal seconds, which pass `speed` times as fast.
-        self._outlet = pylsl.StreamOutlet(info, max_buffered=max(10, round(10 * options.speed)))
+        self._outlet = FramesOutlet(
+            options.name, f"streamscore-replay-{options.name}", movie.frame_shape, movie.dtype, movie.rate_hz,
+            extra, speed=options.speed, file=movie.name,
+        )  # fmt: skip
         self._linger_s = options.linger_s
-        self.place = {"stream": options.name, "counter_bits": self.counter_bits}
+        self.place = {"stream": options.name, "counter_bits": self._outlet.counter_bits}
 
     def wait(self, timeout_s: float) -> bool:
-        return bool(self._outlet.wait_for_consumers(timeout_s))
+        return self._outlet.wait_for_consumers(timeout_s)
 
     def send(self, frame: npt.NDArray[Any], number: int, time_s: float, light: int) -> None:
-        self._row[: self._n_pixels] = frame.ravel()
-        self._row[self._n_pixels :] = (number % 2**self.counter_bits, light)[: len(self._row) - self._n_pixels]
-        self._outlet.push_sample(self._row.view(self._sent), time_s)
+        self._outlet.push(frame, number, light, time_s)
 
     def close(self) -> None:
         time.sleep(self._linger_s)

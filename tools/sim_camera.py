@@ -16,12 +16,12 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pylsl
 import zmq
 
 from streamscore.camera.wire import encode
 from streamscore.clock import Clock, LslClock
 from streamscore.errors import ConfigError
+from tools.frames_outlet import FramesOutlet
 from tools.sim_rig import say_json
 
 
@@ -170,13 +170,6 @@ def noise_frames(
     return itertools.cycle(pool.astype(dtype).reshape(-1, *shape))
 
 
-#: LSL's types by kind and size. It has none without a sign, so that the description tells the real one.
-_LSL_FORMATS = {
-    ("i", 1): "int8", ("i", 2): "int16", ("i", 4): "int32", ("i", 8): "int64",
-    ("f", 4): "float32", ("f", 8): "double64",
-}  # fmt: skip
-
-
 class Sender(Protocol):
     """Where frames go."""
 
@@ -239,50 +232,31 @@ class ZmqSender:
 
 
 class LslSender:
-    """Send flattened as :mod:`streamscore.sources.lsl_frames` says; counter and light stand behind the pixels.
+    """Send over LSL, with the counter and the number of the light behind the pixels where the camera tells them.
 
     Attributes
     ----------
     counter_bits
-        After how many bits the counter wraps: it stands among pixels, whose type ends there.
+        After how many bits the counter wraps.
     """
 
     def __init__(self, options: Options, shape: tuple[int, int], dtype: npt.DTypeLike) -> None:
-        self._dtype = np.dtype(dtype).newbyteorder("=")
-        signed = "f" if self._dtype.kind == "f" else "i"
-        if (signed, self._dtype.itemsize) not in _LSL_FORMATS:
-            raise ConfigError(f"camera: LSL cannot carry {self._dtype.name}; send float32")
-        self._sent = np.dtype(f"{signed}{self._dtype.itemsize}")
-        self._extra = [name for name, on in (("counter", options.counted), ("tag", options.tags)) if on]
-        is_float = self._dtype.kind == "f"
-        self.counter_bits = (
-            np.finfo(self._dtype).nmant + 1 if is_float else int(np.iinfo(self._dtype).max).bit_length()
-        )
-        n_channels = shape[0] * shape[1] + len(self._extra)
-        info = pylsl.StreamInfo(
-            options.name, "VideoRaw", n_channels, options.rate_hz, _LSL_FORMATS[signed, self._dtype.itemsize],
-            f"streamscore-camera-{options.name}")  # fmt: skip
-        frames = info.desc().append_child("frames")
-        values = (str(shape[0]), str(shape[1]), self._dtype.name, ",".join(self._extra))
-        for key, value in zip(("height", "width", "dtype", "extra"), values, strict=True):
-            frames.append_child_value(key, value)
-        self.outlet = pylsl.StreamOutlet(info, max_buffered=10)
+        extra = [name for name, on in (("counter", options.counted), ("tag", options.tags)) if on]
+        source_id = f"streamscore-camera-{options.name}"
+        self._outlet = FramesOutlet(options.name, source_id, shape, dtype, options.rate_hz, extra)
+        self.counter_bits = self._outlet.counter_bits
         self.endpoint = f"LSL stream {options.name!r}"
 
     def send(self, shot: Shot) -> bool:
-        counter = (shot.counter or 0) % 2**self.counter_bits
-        numbers = {"counter": counter, "tag": shot.light}
-        extra = np.array([numbers[name] for name in self._extra], self._dtype)
-        sample = np.concatenate((shot.data.astype(self._dtype, copy=False).ravel(), extra))
-        self.outlet.push_sample(sample.view(self._sent), shot.device_s if shot.device_s is not None else 0.0)
+        self._outlet.push(shot.data, shot.counter or 0, shot.light, shot.device_s or 0.0)
         return True
 
     def wait_for_consumers(self, timeout_s: float) -> bool:
         """Wait until somebody listens."""
-        return bool(self.outlet.wait_for_consumers(timeout_s))
+        return self._outlet.wait_for_consumers(timeout_s)
 
     def close(self) -> None:
-        del self.outlet
+        del self._outlet
 
 
 @dataclass
