@@ -26,9 +26,9 @@ import torch
 import typer
 
 from offline.parcels import CodeArray, Parcels, read
+from offline.provenance import provenance
 from offline.roi_training import Recipe, fit
 from offline.run_rest_report import report
-from offline.training import provenance
 from streamscore.bundle import Bundle, Spec, load_bundle, save_bundle
 from streamscore.labels import RUNREST
 from streamscore.metrics import auc, cohen_kappa, confusion_matrix

@@ -25,8 +25,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.svm import SVC
 
 from offline import ucddb
+from offline.provenance import provenance
 from offline.sequences import CodeArray, Sequences
-from offline.training import provenance
 from streamscore.bundle import save_bundle
 from streamscore.features.bands import BandArguments, BandFeatures
 from streamscore.labels import AASM5

@@ -26,7 +26,7 @@ from offline import cortex_report
 from offline.cortex_clips import Clip, clip
 from offline.cortex_evaluation import baseline, figures, listen
 from offline.cortex_training import Network, Recipe, features_of, teach_frames, teach_time
-from offline.training import provenance
+from offline.provenance import provenance
 from streamscore import plugins
 from streamscore.arrays import pack
 from streamscore.bundle import Spec, load_bundle, save_bundle

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 import typer
 
+from offline.provenance import provenance
 from offline.sequences import Sequences, pieces, sequences
-from offline.training import Progress, Recipe, fit, provenance
+from offline.training import Progress, Recipe, fit
 from streamscore.bundle import Bundle, Spec, load_bundle, save_bundle
 from streamscore.labels import AASM5, UNKNOWN_CODE, code_of
 from streamscore.metrics import Agreement, compare

@@ -19,8 +19,9 @@ import torch
 import typer
 
 from offline import bandpower, ucddb, ucddb_report
+from offline.provenance import provenance
 from offline.sequences import Sequences
-from offline.training import Progress, Recipe, fit, provenance, score
+from offline.training import Progress, Recipe, fit, score
 from streamscore.bundle import save_bundle
 from streamscore.labels import AASM5
 from streamscore.models.tinysleepnet import Config, TinySleepNet

@@ -7,17 +7,10 @@ averaged weights, augmentation of gain and spectral slope, softened labels, and 
 from __future__ import annotations
 
 import copy
-import os
-import platform
-import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -220,19 +213,3 @@ class Progress:
         spent_s = time.perf_counter() - self._t0_s
         left_s = spent_s * (self._total - self._done) / self._done
         typer.echo(f"{what}: loss {loss:.3f}, {spent_s / 60:.1f} min gone, about {left_s / 60:.1f} min left")
-
-
-def provenance(module: str) -> dict[str, Any]:
-    """When, where and by which command `module` runs."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    cpuinfo = Path("/proc/cpuinfo")  # Linux only; platform.processor() is empty there
-    rows = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [row.split(":")[1].strip() for row in rows if row.startswith("model name")]
-    cpu = names[0] if names else platform.processor()
-    return {
-        "command": f"python -m {module} {shlex.join(sys.argv[1:])}",
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "git_commit": git.stdout.strip() or "unknown",
-        "machine": f"{os.cpu_count()} × {cpu}, {torch.get_num_threads()} threads used",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-    }

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from offline.training import provenance
+from offline.provenance import provenance
 from streamscore.features.yasa_features import EPOCH_S, EPOCH_SAMPLES, Filter, Floats, measure, package
 from streamscore.labels import AASM5
 from streamscore.metrics import accuracy, cohen_kappa, confusion_matrix

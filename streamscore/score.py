@@ -126,25 +126,81 @@ def score_file(
     RecordingError, StreamFormatError, BundleMismatchError
         If the file cannot be read or does not fit.
     """
-    timing = bundle.model.timing
-    epoch_s, step_s = timing.epoch_samples / bundle.spec.sfreq, timing.step_samples / bundle.spec.sfreq
-    common: dict[str, Any] = {"path": path, "channels": dict(channels) if channels else None, "speed": 0.0}
     clock = VirtualClock()
+    section = _section(path, bundle, stream, channels, chunk_s, camera)
     source: FileSource | MovieSource
-    if bundle.layout.frame_shape is not None:
-        section = {"kind": "movie", **common, "dataset": stream, "chunk_s": chunk_s or 1.0}
-        section |= {"frame_shape": bundle.layout.frame_shape, **(camera or {})}
-        if len(bundle.spec.channels) == 1 and not {"lights", "tags"} & section.keys():
-            with read_movie(path, dataset=stream, rate_hz=section.get("rate_hz")) as movie:
-                if len(movie.lights) <= 1:  # the only light of a file is the one that is wanted
-                    section["lights"] = bundle.spec.channels
+    if section["kind"] == "movie":
         source = movie_source.build(movie_source.Config(**section), clock)
     else:
-        section = {"kind": "file", **common, "stream": stream, "chunk_s": chunk_s or 60.0}
         source = file_source.build(file_source.Config(**section), clock)
+    return _run(source, section, bundle, clock, hop_s, base)
+
+
+def score_recording(
+    recording: Recording | Movie,
+    bundle: Bundle,
+    *,
+    channels: Mapping[str, str] | None = None,
+    hop_s: float | None = None,
+    chunk_s: float | None = None,
+    base: RigConfig | None = None,
+    camera: Mapping[str, Any] | None = None,
+) -> Score:
+    """Run `bundle` over a recording in memory, or over a movie that is open and is closed by it.
+
+    Parameters are those of :func:`score_file`.
+
+    Raises
+    ------
+    StreamFormatError, BundleMismatchError
+        If the recording does not fit.
+    """
+    clock = VirtualClock()
+    section = _section(Path(recording.name), bundle, None, channels, chunk_s, camera, is_open=True)
+    source: FileSource | MovieSource
+    if isinstance(recording, Movie):
+        source = MovieSource(movie_source.Config(**section), clock, recording)
+    else:
+        source = FileSource(file_source.Config(**section), clock, recording)
+    return _run(source, section, bundle, clock, hop_s, base)
+
+
+def _section(
+    path: Path,
+    bundle: Bundle,
+    stream: str | None,
+    channels: Mapping[str, str] | None,
+    chunk_s: float | None,
+    camera: Mapping[str, Any] | None,
+    is_open: bool = False,
+) -> dict[str, Any]:
+    """Return the source as a rig file would describe it."""
+    common: dict[str, Any] = {"path": path, "channels": dict(channels) if channels else None, "speed": 0.0}
+    if bundle.layout.frame_shape is None:
+        return {"kind": "file", **common, "stream": stream, "chunk_s": chunk_s or 60.0}
+    section = {"kind": "movie", **common, "dataset": stream, "chunk_s": chunk_s or 1.0}
+    section |= {"frame_shape": bundle.layout.frame_shape, **(camera or {})}
+    if not is_open and len(bundle.spec.channels) == 1 and not {"lights", "tags"} & section.keys():
+        with read_movie(path, dataset=stream, rate_hz=section.get("rate_hz")) as movie:
+            if len(movie.lights) <= 1:  # the only light of a file is the one that is wanted
+                section["lights"] = bundle.spec.channels
+    return section
+
+
+def _run(
+    source: FileSource | MovieSource,
+    section: Mapping[str, Any],
+    bundle: Bundle,
+    clock: VirtualClock,
+    hop_s: float | None,
+    base: RigConfig | None,
+) -> Score:
+    """Play `source` through an engine on a virtual clock."""
+    timing = bundle.model.timing
+    epoch_s, step_s = timing.epoch_samples / bundle.spec.sfreq, timing.step_samples / bundle.spec.sfreq
     config = (base or RigConfig(source={})).model_copy(
         update={
-            "source": section,
+            "source": dict(section),
             "hop_s": hop_s or max(epoch_s, step_s),
             "policy": None,
             "rig": None,

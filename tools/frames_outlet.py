@@ -39,6 +39,8 @@ class FramesOutlet:
 
     Attributes
     ----------
+    outlet
+        LSL's own.
     counter_bits
         After how many bits the counter wraps: where the pixels' type ends.
 
@@ -82,7 +84,7 @@ class FramesOutlet:
             replay.append_child_value("file", file)
             replay.append_child_value("speed", repr(speed))
         # Buffer sizes are nominal seconds, which pass `speed` times as fast.
-        self._outlet = pylsl.StreamOutlet(info, max_buffered=max(_BUFFER_S, round(_BUFFER_S * speed)))
+        self.outlet = pylsl.StreamOutlet(info, max_buffered=max(_BUFFER_S, round(_BUFFER_S * speed)))
 
     def push(self, data: npt.NDArray[np.generic], counter: int, light: int, time_s: float) -> None:
         """Send a frame ``(height, width)``; a `time_s` of 0 has LSL stamp it."""
@@ -90,8 +92,8 @@ class FramesOutlet:
         behind = {"counter": counter % 2**self.counter_bits, "tag": light}
         for k, name in enumerate(self._extra):
             self._row[self._n_pixels + k] = behind[name]
-        self._outlet.push_sample(self._row.view(self._sent), time_s)
+        self.outlet.push_sample(self._row.view(self._sent), time_s)
 
     def wait_for_consumers(self, timeout_s: float) -> bool:
         """Wait until somebody listens."""
-        return bool(self._outlet.wait_for_consumers(timeout_s))
+        return bool(self.outlet.wait_for_consumers(timeout_s))

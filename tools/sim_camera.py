@@ -236,6 +236,8 @@ class LslSender:
 
     Attributes
     ----------
+    frames
+        Where they go.
     counter_bits
         After how many bits the counter wraps.
     """
@@ -243,20 +245,20 @@ class LslSender:
     def __init__(self, options: Options, shape: tuple[int, int], dtype: npt.DTypeLike) -> None:
         extra = [name for name, on in (("counter", options.counted), ("tag", options.tags)) if on]
         source_id = f"streamscore-camera-{options.name}"
-        self._outlet = FramesOutlet(options.name, source_id, shape, dtype, options.rate_hz, extra)
-        self.counter_bits = self._outlet.counter_bits
+        self.frames = FramesOutlet(options.name, source_id, shape, dtype, options.rate_hz, extra)
+        self.counter_bits = self.frames.counter_bits
         self.endpoint = f"LSL stream {options.name!r}"
 
     def send(self, shot: Shot) -> bool:
-        self._outlet.push(shot.data, shot.counter or 0, shot.light, shot.device_s or 0.0)
+        self.frames.push(shot.data, shot.counter or 0, shot.light, shot.device_s or 0.0)
         return True
 
     def wait_for_consumers(self, timeout_s: float) -> bool:
         """Wait until somebody listens."""
-        return self._outlet.wait_for_consumers(timeout_s)
+        return self.frames.wait_for_consumers(timeout_s)
 
     def close(self) -> None:
-        del self._outlet
+        del self.frames
 
 
 @dataclass

@@ -219,7 +219,7 @@ class Chain:
     def _threads(self) -> Iterator[None]:
         """One thread for frames on a CPU: there is too little work to share out.
 
-        A second thread gains nothing for four frames of 128 × 128 (median 0.75 to 0.83 ms with it, 0.82 ms without,
+        A second thread gains nothing for four frames of 128 × 128 (median 0.75 to 0.83 ms, without it 0.82,
         on a quiet machine), and on a busy one the step waits until it runs.
         """
         n = torch.get_num_threads()

@@ -45,6 +45,11 @@ class Config(BaseModel):
 class FileSource(Source):
     """Play one stream of a recording once. Its stamps keep their spacing; gaps stay gaps.
 
+    Parameters
+    ----------
+    recording
+        What to play, where it is in memory already; else it is read from the path.
+
     Attributes
     ----------
     recording
@@ -53,14 +58,16 @@ class FileSource(Source):
 
     recording: Recording
 
-    def __init__(self, config: Config, clock: Clock) -> None:
+    def __init__(self, config: Config, clock: Clock, recording: Recording | None = None) -> None:
         self._config = config
+        self._given = recording
         self._clock = clock
         self._pacer = Pacer(clock, config.speed)
         self._at = 0
 
     def open(self, wanted: Sequence[str] | None) -> StreamInfo:
-        recording = self.recording = read_recording(self._config.path, self._config.stream)
+        recording = self._given or read_recording(self._config.path, self._config.stream)
+        self.recording = recording
         names, columns = select_channels(recording.name, recording.channels, wanted, self._config.channels)
         self._data = np.ascontiguousarray(recording.data[:, columns])
         self._stamps_s = recording.stamps_s

@@ -66,6 +66,11 @@ class Config(CameraConfig):
 class MovieSource(Source):
     """Play one movie once. Its stamps keep their spacing; frames that were lost stay lost.
 
+    Parameters
+    ----------
+    movie
+        What to play, where it is open already; else it is opened from the path.
+
     Attributes
     ----------
     movie
@@ -74,8 +79,9 @@ class MovieSource(Source):
 
     movie: Movie
 
-    def __init__(self, config: Config, clock: Clock) -> None:
+    def __init__(self, config: Config, clock: Clock, movie: Movie | None = None) -> None:
         self._config = config
+        self._given = movie
         self._clock = clock
         self._pacer = Pacer(clock, config.speed)
         self._assembler: Assembler | None = None
@@ -86,7 +92,7 @@ class MovieSource(Source):
 
     def open(self, wanted: Sequence[str] | None) -> StreamInfo:
         config = self._config
-        movie = self.movie = read_movie(
+        movie = self.movie = self._given or read_movie(
             config.path, dataset=config.dataset, rate_hz=config.rate_hz or None, lights=config.named_lights
         )
         try:

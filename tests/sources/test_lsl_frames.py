@@ -110,7 +110,7 @@ def test_a_counter_that_is_no_number_is_left_out(camera: Callable[..., Camera]) 
     for i, counter in enumerate([0.0, 1.0, np.nan, -1.0, 4.5, 5.0]):
         sample = np.full(n_pixels + 1, i, np.float32)
         sample[-1] = counter
-        cam.sender.outlet.push_sample(sample)
+        cam.sender.frames.outlet.push_sample(sample)
     assert cam.take(3).counters.tolist() == [0, 1, 5]
     assert cam.source.counters["refused_extra"] == 3
     (text,) = [text for level, text in cam.source.notices() if level == "error"]
