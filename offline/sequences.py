@@ -1,15 +1,16 @@
 """What a network sees of a recording, taken from the engine's own path.
 
 Training data must be what the rig will deliver. So nothing is cut or filtered here a second time: the recording
-goes through the same timebase, quality check and :class:`~streamscore.scorer.Scorer` as a live stream, and a
-network that only takes notes (:class:`Tap`) stands where the real one will. What it was given, and where its
-state was fresh, is the training data.
+is scored by the engine on a virtual clock, and a network that only takes notes (:class:`Tap`) stands where the
+real one will. What it was given, and where its state was fresh, is the training data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,20 +18,17 @@ import torch
 from torch import Tensor
 
 from streamscore.bundle import Bundle, Spec
+from streamscore.errors import RecordingError
 from streamscore.labels import UNKNOWN_CODE
 from streamscore.models.base import Read, ScoringModel, State, Timing
-from streamscore.quality import Config as QualityConfig
-from streamscore.quality import Quality
+from streamscore.movies.base import Movie
 from streamscore.recordings.base import Recording
-from streamscore.scorer import Scorer
-from streamscore.timebase import Config as TimebaseConfig
-from streamscore.timebase import Timebase
-from streamscore.types import Chunk, FloatArray, Gap, Segment
+from streamscore.score import score_recording
+from streamscore.types import TimeArray
 
 CodeArray = npt.NDArray[np.int64]
-
-#: Seconds of recording per chunk; any other gives the same sequences.
-CHUNK_S = 10.0
+#: Values of frames that wait in memory before they are written to the disk.
+_HELD_VALUES = 2**24
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,8 @@ class Sequences:
     name
         Name of the recording.
     x
-        ``(n_steps, n_channels, step_samples)`` float32, after the chain.
+        After the chain: ``(n_steps, n_channels, step_samples)`` float32 of signals, ``(n_steps, step_samples,
+        height, width)`` float16 of a movie, which may lie on the disk.
     y
         ``(n_steps,)`` codes of the vocabulary, -1 where unscored.
     step
@@ -51,73 +50,174 @@ class Sequences:
         Pairs ``(begin, end)`` of rows that follow each other without a gap; the state is fresh at each begin.
     n_labelled
         Labelled steps of the file that hold any signal, scored or not (warm-up and flat lines are not).
+    subject
+        Whose it is.
     """
 
     name: str
-    x: FloatArray
+    x: npt.NDArray[Any]
     y: CodeArray
     step: CodeArray
     runs: tuple[tuple[int, int], ...]
     n_labelled: int
+    subject: str = ""
+
+    def part(self, begin: int, end: int) -> Sequences:
+        """Return rows ``[begin, end)`` as a recording of its own, with a fresh state at its start."""
+        cut = [(max(a, begin) - begin, min(z, end) - begin) for a, z in self.runs if a < end and z > begin]
+        return replace(
+            self,
+            x=self.x[begin:end],
+            y=self.y[begin:end],
+            step=self.step[begin:end],
+            runs=tuple(cut),
+            n_labelled=int((self.y[begin:end] >= 0).sum()),
+        )
 
 
 class Tap(ScoringModel):
-    """A network that notes its inputs; its state counts the steps since it was fresh."""
+    """A network that notes its inputs; its state counts the steps since it was fresh.
 
-    def __init__(self, n_channels: int, n_classes: int, step_samples: int) -> None:
+    Frames are written to `path` as they come, because those of an hour do not fit into memory.
+    """
+
+    def __init__(
+        self,
+        n_channels: int,
+        n_classes: int,
+        step_samples: int,
+        frame_shape: tuple[int, int] | None = None,
+        path: Path | None = None,
+    ) -> None:
         super().__init__()
         self.n_channels = n_channels
         self.n_classes = n_classes
+        self.frame_shape = frame_shape
         self.timing = Timing(step_samples, (Read(0, step_samples),), None)
-        self.inputs: list[FloatArray] = []
+        self.inputs: list[npt.NDArray[Any]] = []
         self.ages: list[int] = []
+        self._path = path
+        self._n_held = 0
+        if path is not None:
+            path.write_bytes(b"")
 
     def initial_state(self, batch_size: int) -> State:
         return (torch.zeros(batch_size, 1),)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        steps = x[0].split(self.timing.step_samples, dim=1)
-        self.inputs += [step.numpy().copy() for step in steps]
+        steps = x[0].split(self.timing.step_samples, dim=self.time_axis - 1)
+        for step in steps:
+            noted = step.numpy().astype(np.float16 if self._path else np.float32)  # a copy in either case
+            self.inputs.append(noted)
+            self._n_held += noted.size
         self.ages += [int(state[0][0, 0]) + k for k in range(len(steps))]
+        if self._path is not None and self._n_held > _HELD_VALUES:
+            self.flush()
         return torch.zeros(x.shape[0], len(steps), 1, self.n_classes), (state[0] + len(steps),)
 
-
-def pieces(recording: Recording) -> Iterator[Segment | Gap]:
-    """Yield the usable samples of `recording` and the gaps between them, as the engine places them."""
-    timebase = Timebase(TimebaseConfig(), recording.sfreq)
-    quality = Quality(QualityConfig(), recording.sfreq, recording.channels)
-    n = max(round(CHUNK_S * recording.sfreq), 1)
-    for at in range(0, len(recording.data), n):
-        chunk = Chunk(recording.data[at : at + n], recording.stamps_s[at : at + n], 0.0, 0.0)
-        for piece in timebase.push(chunk):
-            if isinstance(piece, Gap):
-                yield piece
-            else:
-                yield from quality.push(piece)
+    def flush(self) -> None:
+        """Write what is held to the disk."""
+        assert self._path is not None
+        with self._path.open("ab") as file:
+            for noted in self.inputs:
+                file.write(noted.tobytes())
+        self.inputs.clear()
+        self._n_held = 0
 
 
-def sequences(recording: Recording, spec: Spec, step_s: float) -> Sequences:
+def sequences(
+    recording: Recording | Movie,
+    spec: Spec,
+    step_s: float,
+    *,
+    model_channels: int | None = None,
+    frame_shape: tuple[int, int] | None = None,
+    path: Path | None = None,
+    channels: Mapping[str, str] | None = None,
+    subject: str = "",
+) -> Sequences:
     """Return what a network with steps of `step_s` seconds is given when `spec` scores `recording`.
 
-    Only phase 0 is taken, the grid on which the recording was labelled.
+    Only one phase is taken, that of the grid on which the recording was labelled.
+
+    Parameters
+    ----------
+    recording
+        Signals in memory, or a movie that is open; it is closed.
+    model_channels, frame_shape
+        What the network takes behind the chain; by default the channels of `spec`, and no frames.
+    path
+        Where frames are kept, as float16.
+    channels
+        Input name → channel label of the recording.
+
+    Raises
+    ------
+    RecordingError
+        If nothing of it can be scored.
     """
-    tap = Tap(len(spec.channels), len(spec.labels), round(step_s * spec.sfreq))
-    scorer = Scorer(Bundle(spec, tap, sha256=""), hop_s=step_s)
-    scored: list[int] = []
-    for piece in pieces(recording):
-        posteriors = scorer.gap(piece) if isinstance(piece, Gap) else scorer.push(piece)
-        scored += [p.start // tap.timing.step_samples for p in posteriors if p.valid]
-    begins = [row for row, age in enumerate(tap.ages) if age == 0]
-    steps = np.array(scored, np.int64)
-    labelled = recording.states != UNKNOWN_CODE
-    present = np.unique((recording.stamps_s / step_s + 1e-6).astype(np.int64))
-    present = present[present < len(labelled)]
-    known = steps < len(labelled)
+    n_samples = max(round(step_s * spec.sfreq), 1)
+    if path is None and frame_shape is not None:
+        raise ValueError("frames need a path to be kept at")
+    tap = Tap(model_channels or len(spec.channels), len(spec.labels), n_samples, frame_shape, path)
+    bundle = Bundle(spec, tap, sha256="")
+    aligned = on_grid(recording) if isinstance(recording, Recording) else recording
+    score = score_recording(aligned, bundle, channels=channels, hop_s=n_samples / spec.sfreq)
+    valid = [p for p in score.posteriors if p.valid]
+    if not valid:
+        reasons = sorted({p.reason for p in score.posteriors}) or ["it is shorter than one step"]
+        raise RecordingError(f"{recording.name}: nothing of it can be scored: {', '.join(reasons)}; leave it out")
+    n_before = len(tap.ages) - len(valid)  # the engine warms a network up with inputs of its own
+    ages = tap.ages[n_before:]
+    x: npt.NDArray[Any]
+    if path is None:
+        x = np.stack(tap.inputs[n_before:])
+    else:
+        tap.flush()
+        shape = (len(tap.ages), n_samples, *(frame_shape or ()))
+        x = np.memmap(path, np.float16, "r", shape=shape)[n_before:]
+    begins = [row for row, age in enumerate(ages) if age == 0]
+    starts_s = np.array([p.t_start_s for p in valid])
+    delay_s = aligned.sample_delay_s if isinstance(aligned, Movie) else 0.0
+    y = labels_at(aligned, starts_s - delay_s, n_samples / spec.sfreq)
+    present_s = np.array([p.t_start_s for p in score.posteriors if not p.reason.startswith("gap")])
+    labelled = labels_at(aligned, present_s - delay_s, n_samples / spec.sfreq)
     return Sequences(
         name=recording.name,
-        x=np.stack(tap.inputs),
-        y=np.where(known, recording.states[np.minimum(steps, len(labelled) - 1)], UNKNOWN_CODE).astype(np.int64),
-        step=steps,
-        runs=tuple(zip(begins, [*begins[1:], len(steps)], strict=True)),
-        n_labelled=int(labelled[present].sum()),
+        x=x,
+        y=y,
+        step=np.array([p.start // n_samples for p in valid], np.int64),
+        runs=tuple(zip(begins, [*begins[1:], len(valid)], strict=True)),
+        n_labelled=int((labelled >= 0).sum()),
+        subject=subject,
     )
+
+
+def on_grid(recording: Recording) -> Recording:
+    """Return `recording` from the first sample that starts one of its labelled epochs, or lies on their grid."""
+    if not recording.labels or recording.epoch_s <= 0 or len(recording.stamps_s) == 0:
+        return recording
+    half_sample_s = 0.5 / recording.sfreq
+    first_s = float(recording.stamps_s[0])
+    behind_s = (first_s - recording.states_t0_s) % recording.epoch_s
+    if behind_s < half_sample_s or recording.epoch_s - behind_s < half_sample_s:
+        return recording
+    begin = int(recording.stamps_s.searchsorted(first_s + recording.epoch_s - behind_s - half_sample_s))
+    return replace(recording, data=recording.data[begin:], stamps_s=recording.stamps_s[begin:])
+
+
+def labels_at(recording: Recording | Movie, starts_s: TimeArray, length_s: float) -> CodeArray:
+    """Codes of intervals ``(n,)`` that start at `starts_s`: what the file says of all of it, -1 where it says two
+    things or nothing."""
+    if not recording.labels or len(recording.states) == 0:
+        return np.full(len(starts_s), UNKNOWN_CODE, np.int64)
+    slack_s = min(1e-3, 0.1 * length_s)
+    epochs = (starts_s - recording.states_t0_s) / recording.epoch_s
+    first = np.floor(epochs + slack_s / recording.epoch_s).astype(np.int64)
+    last = np.floor(epochs + (length_s - slack_s) / recording.epoch_s).astype(np.int64)
+    states = recording.states.astype(np.int64)
+    inside = (first >= 0) & (last < len(states))
+    first, last = (np.clip(k, 0, len(states) - 1) for k in (first, last))
+    changes = np.concatenate([[0], np.cumsum(np.diff(states) != 0)])
+    same = changes[first] == changes[last]
+    return np.where(inside & same, states[first], UNKNOWN_CODE)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -312,7 +313,7 @@ def save_bundle(path: Path, spec: Spec, model: ScoringModel) -> str:
     Raises
     ------
     BundleError
-        If they are no numbers: such weights can never score.
+        If they are no numbers: such weights can never score. If the file cannot be written.
     """
     model = model.eval()
     tensors = {f"model.{name}": value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
@@ -323,7 +324,13 @@ def save_bundle(path: Path, spec: Spec, model: ScoringModel) -> str:
     sha256 = _content_hash(header, tensors)
     metadata = {"streamscore": json.dumps({**header, "sha256": sha256})}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(save_tensors(tensors, metadata))
+    beside = path.with_name(f".{path.name}.{os.getpid()}")  # a bundle is whole or absent
+    try:
+        beside.write_bytes(save_tensors(tensors, metadata))
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise BundleError(f"{path}: cannot be written: {error}; make room or choose another folder") from error
     return sha256
 
 

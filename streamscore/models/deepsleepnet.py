@@ -286,6 +286,31 @@ class DeepSleepNet(ScoringModel):
         # Windows run from the oldest item to the newest, lags the other way.
         return self.classify(summed.flip(2)), (*forward_state, past, *backward_state)
 
+    def score_chunk(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Score the epochs of one whole chunk at its end, as in training.
+
+        What :meth:`forward` says when the chunk closes, without what it says before: the backward stack is run
+        once. Only the forward stack's part of the state is read and renewed; `carry_backward` is not followed.
+
+        Returns
+        -------
+        logits
+            ``(batch, n_epochs, n_classes)``.
+        state
+            To be passed with the next chunk.
+        """
+        n_steps, batch_size = self.check_input(x), x.shape[0]
+        epochs = x.reshape(batch_size, self.n_channels, n_steps, -1).transpose(1, 2).flatten(0, 1)
+        features = self.cnn(epochs)
+        summed = F.relu(self.shortcut_norm(self.shortcut(features))).reshape(batch_size, n_steps, -1)
+        features = features.reshape(batch_size, n_steps, -1)
+        outputs, forward_state = self.forward_stack(self.forward_stack.lower.project(features), state[:4])
+        if self.backward_stack is not None:
+            stack = self.backward_stack
+            projected = stack.lower.project(features.flip(1))
+            outputs = torch.cat((outputs, stack(projected, stack.initial_state(batch_size))[0].flip(1)), dim=2)
+        return self.classify(summed + outputs), (*forward_state, *state[4:])
+
     def look_back(self, stack: Stack, projected: Tensor, state: State) -> tuple[Tensor, State]:
         """Run the backward stack over windows ``(batch, n_steps, n_window, 4 * n_hidden)``, newest item first.
 

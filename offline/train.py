@@ -1,0 +1,412 @@
+"""From a recipe and a data set to a bundle: the stages of the recipe one after the other, in a run folder.
+
+Everything in the folder is written whole or not at all, and no step that is done is done again: a training that was
+killed goes on from the end of its last pass and gives the weights that it would have given. The bundle comes last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from offline.atomic import replacing
+from offline.card import card
+from offline.datasets.base import Dataset
+from offline.folds import Split
+from offline.learner import Learner, Recordings
+from offline.lessons import grain_samples, make_lesson
+from offline.losses import class_weights
+from offline.progress import Passes
+from offline.provenance import provenance
+from offline.recipe import Recipe, Stage
+from offline.sequences import Sequences, sequences
+from offline.spans import SpanDataset, with_spans
+from streamscore import plugins
+from streamscore.bundle import Bundle, Spec, load_bundle, save_bundle
+from streamscore.errors import BundleMismatchError, ConfigError, RecordError
+from streamscore.models.base import ScoringModel
+
+BUNDLE_FILE = "bundle.safetensors"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a training runs; no result depends on it but for rounding.
+
+    Parameters
+    ----------
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    devices, strategy
+        Of Lightning, for several GPUs.
+    workers
+        Processes that prepare batches.
+    precision
+        In place of that of the recipe.
+    """
+
+    device: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    workers: int = 0
+    precision: str | None = None
+
+
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    split: Split,
+    out: Path,
+    *,
+    machine: Machine | None = None,
+    start: Bundle | None = None,
+    cache: Path | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Train on ``split.train``, choose by ``split.validation``, and return the path of the bundle.
+
+    Parameters
+    ----------
+    out
+        Run folder. A training of the same recipe and split that is in it is gone on with, or returned if done.
+    machine
+        Where.
+    start
+        Bundle whose weights the first stage begins with, and whose description is taken if the recipe has none.
+    cache
+        Folder for what stands behind the chain, shared by folds; ``out/inputs`` by default.
+
+    Raises
+    ------
+    ConfigError
+        If the recipe does not fit, or the folder belongs to another training.
+    RecordingError
+        If a recording cannot be read or scored.
+    RecordError
+        If the folder cannot be written.
+    """
+    machine = machine or Machine()
+    spec = _spec(recipe, start)
+    bundle_path = out / BUNDLE_FILE
+    _claim(out, recipe, dataset, split, start)
+    if bundle_path.is_file():
+        return bundle_path
+    t0_s = perf_counter()
+    final = _model(spec, {})
+    cut = with_spans(dataset, (*split.train, *split.validation))
+    folder = cache or out / "inputs"
+    read = {part: _read(cut, getattr(split, part), spec, final, folder) for part in ("train", "validation")}
+    weights: dict[str, torch.Tensor] = {} if start is None else dict(start.model.state_dict())
+    figures: dict[str, Any] = {}
+    for number, stage in enumerate(recipe.stages):
+        weights, figures[stage.name] = _run_stage(
+            recipe, spec, stage, number, read, weights, out / "checkpoints" / stage.name, machine, quiet
+        )
+    missing = [name for name in final.state_dict() if name not in weights]
+    if missing:
+        raise ConfigError(
+            f"recipe {recipe.title!r}: no stage trains {missing[0]}; the last must train the whole network"
+        )
+    final.load_state_dict({name: weights[name] for name in final.state_dict()})
+    about = {
+        **provenance("streamscore train"),
+        "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
+        "dataset": {"kind": dataset.kind, "folder": str(dataset.folder)},
+        "subjects": {part: list(getattr(split, part)) for part in ("train", "validation")},
+        "started_from": start.sha256 if start is not None else None,
+        "device": _device_name(machine),
+        "seconds": round(perf_counter() - t0_s, 1),
+        "validation": figures,
+    }
+    spec = spec.model_copy(update={"provenance": about, "card": card(recipe, spec, about)})
+    with replacing(out / "training.json") as path:
+        path.write_text(json.dumps(about, indent=1), encoding="utf-8")
+    with replacing(bundle_path) as path:
+        save_bundle(path, spec, final)
+    load_bundle(bundle_path, None)  # what cannot be loaded must not be found out at the rig
+    return bundle_path
+
+
+def _spec(recipe: Recipe, start: Bundle | None) -> Spec:
+    if recipe.bundle is None:
+        if start is None:
+            raise ConfigError(
+                f"recipe {recipe.title!r} describes no bundle; give one to start from: --from BUNDLE"
+            )
+        spec = start.spec
+        name = spec.name if spec.name.endswith("-tuned") else f"{spec.name}-tuned"
+        return spec.model_copy(update={"name": name, "provenance": {}, "card": ""})
+    spec = Spec(**recipe.bundle.model_dump())
+    if start is not None and start.spec.model != spec.model:
+        raise BundleMismatchError(
+            f"bundle {start.spec.name!r} is a {start.spec.model}, the recipe trains a {spec.model}; choose a "
+            "recipe for its network, or leave --from out"
+        )
+    return spec
+
+
+def _claim(out: Path, recipe: Recipe, dataset: Dataset, split: Split, start: Bundle | None) -> None:
+    """Make the folder this training's, or refuse one that is another's."""
+    asked = {
+        "recipe": recipe.model_dump(mode="json"),
+        "split": asdict(split),
+        "dataset": dataset.kind,
+        "started_from": start.sha256 if start is not None else None,
+    }
+    asked = json.loads(json.dumps(asked))
+    path = out / "split.json"
+    if path.is_file():
+        if json.loads(path.read_text(encoding="utf-8")) != asked:
+            raise ConfigError(
+                f"{out}: holds a training of another recipe, split or start; choose another folder with --out, or "
+                "remove this one"
+            )
+        return
+    with replacing(out / "recipe.yaml") as beside:
+        recipe.write(beside)
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(asked, indent=1), encoding="utf-8")
+
+
+def _model(spec: Spec, args: Mapping[str, Any]) -> ScoringModel:
+    """Build the network of a stage.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such network, or an argument of it is wrong.
+    """
+    module = plugins.load("models", spec.model)
+    merged = {**spec.model_args, **args}
+    fields = module.Config.model_fields
+    for name, value in (("n_channels", None), ("n_classes", len(spec.labels)), ("sfreq", spec.sfreq)):
+        if name in fields and value is not None and name not in merged:
+            merged[name] = value
+    try:
+        model: ScoringModel = module.build(module.Config(**merged))
+    except ValueError as error:
+        raise ConfigError(f"network {spec.model!r} with {merged}: {error}") from error
+    if model.n_classes != len(spec.labels):
+        raise ConfigError(
+            f"network {spec.model!r} tells {model.n_classes} classes, but {spec.vocabulary} has {len(spec.labels)}"
+        )
+    return model
+
+
+def _read(
+    dataset: Dataset | SpanDataset, subjects: Sequence[str], spec: Spec, model: ScoringModel, folder: Path
+) -> list[Sequences]:
+    """Return the recordings of some subjects as the network will see them."""
+    grain_s = grain_samples(model.timing) / spec.sfreq
+    found = []
+    for entry in dataset.entries:
+        if entry.subject not in subjects:
+            continue
+        path = None
+        if model.frame_shape is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            key = json.dumps([entry.session, str(entry.signal), spec.preprocess, spec.channels, grain_s])
+            path = folder / f"{entry.session}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.f16"
+        found.append(
+            sequences(
+                dataset.read(entry),
+                spec,
+                grain_s,
+                model_channels=model.n_channels,
+                frame_shape=model.frame_shape,
+                path=path,
+                subject=entry.subject,
+            )
+        )
+    silent = sorted(set(subjects) - {d.subject for d in found if (d.y >= 0).any()})
+    if silent:
+        raise ConfigError(
+            f"{dataset.folder}: subjects {', '.join(silent)} have no labelled step that can be scored; run "
+            "streamscore data check on the folder, and leave them out or label them"
+        )
+    return found
+
+
+def _run_stage(
+    recipe: Recipe,
+    spec: Spec,
+    stage: Stage,
+    number: int,
+    read: Mapping[str, Sequence[Sequences]],
+    weights: Mapping[str, torch.Tensor],
+    folder: Path,
+    machine: Machine,
+    quiet: bool,
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Train one stage, unless it is done; return the weights of the network and the figures of its best pass."""
+    done = folder / "weights.safetensors"
+    if done.is_file():
+        figures: dict[str, Any] = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+        return load_file(done), figures
+    torch.manual_seed(recipe.seed + number)
+    model = _model(spec, stage.model_args)
+    _take_over(model, weights, stage)
+    views = [_shared(spec, stage, model, ahead_s) for ahead_s in stage.look_aheads_s]
+    lesson = make_lesson(stage.lesson, model)
+    codes = np.concatenate([d.y for d in read["train"]])
+    try:
+        class_weight = class_weights(stage.loss, codes, len(spec.labels))
+    except ValueError as error:
+        raise ConfigError(f"stage {stage.name!r}: {error}") from error
+    if len(np.unique(codes[codes >= 0])) < 2:
+        raise ConfigError(
+            f"stage {stage.name!r}: the training recordings hold one state alone ({_names(codes, spec)}); nothing "
+            "can be learnt from them. Add subjects, or label the other states"
+        )
+    seed = recipe.seed * 1009 + number
+    learner = Learner(lesson, stage, class_weight, seed, views)
+    data = Recordings(
+        read["train"],
+        read["validation"],
+        stage,
+        views or [model],
+        spec.sfreq,
+        (recipe.seed, number),
+        machine.workers,
+    )
+    keep = ModelCheckpoint(
+        folder,
+        filename="best",
+        monitor=stage.monitor,
+        mode="min" if stage.monitor == "val_loss" else "max",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    callbacks: list[Callback] = [keep, Passes(stage, folder, quiet)]
+    if stage.patience:
+        callbacks.append(EarlyStopping(stage.monitor, patience=stage.patience, mode=keep.mode))
+    if stage.optimizer.average:
+        callbacks.append(EMAWeightAveraging(decay=stage.optimizer.average))
+    last = folder / "last.ckpt"
+    with _calm():
+        trainer = L.Trainer(
+            accelerator={"cuda": "gpu"}.get(machine.device, machine.device),
+            devices=machine.devices,
+            strategy=machine.strategy,
+            precision=machine.precision or recipe.precision,  # type: ignore[arg-type]
+            max_epochs=stage.passes,
+            gradient_clip_val=stage.optimizer.clip_norm or None,
+            callbacks=callbacks,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            reload_dataloaders_every_n_epochs=1,
+            default_root_dir=folder,
+        )
+        try:
+            trainer.fit(learner, data, ckpt_path=last if last.is_file() else None, weights_only=False)
+        except OSError as error:
+            raise RecordError(
+                f"{folder}: cannot be written: {error}; make room or choose another folder"
+            ) from error
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    kept = Path(keep.best_model_path) if stage.keep == "best" else last
+    content = torch.load(kept, map_location="cpu", weights_only=False)
+    prefix = "lesson.model."
+    state = {
+        k.removeprefix(prefix): v.contiguous() for k, v in content["state_dict"].items() if k.startswith(prefix)
+    }
+    bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise ConfigError(
+            f"stage {stage.name!r}: weights became NaN or infinite ({bad[0]}); lower "
+            f"stages.{number}.optimizer.lr or set clip_norm"
+        )
+    figures = {
+        "pass": int(content["epoch"]) + 1,
+        "passes": trainer.current_epoch,
+        **_figures(folder, content["epoch"]),
+    }
+    if trainer.is_global_zero:
+        with replacing(folder / "figures.json") as path:
+            path.write_text(json.dumps(figures), encoding="utf-8")
+        with replacing(done) as path:
+            save_file(state, path)
+        for checkpoint in folder.glob("*.ckpt"):
+            checkpoint.unlink()
+    return state, figures
+
+
+def _take_over(model: ScoringModel, weights: Mapping[str, torch.Tensor], stage: Stage) -> None:
+    """Begin with the weights of the stage before, where names and shapes are the same."""
+    own = model.state_dict()
+    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    if weights and not fitting:
+        raise ConfigError(
+            f"stage {stage.name!r}: no weights of the stage before fit its network; check model_args"
+        )
+    model.load_state_dict({**own, **fitting})
+
+
+def _shared(spec: Spec, stage: Stage, model: ScoringModel, look_ahead_s: float) -> ScoringModel:
+    """The network with another look-ahead and the very same parameters."""
+    if "look_ahead_s" not in plugins.load("models", spec.model).Config.model_fields:
+        raise ConfigError(
+            f"stage {stage.name!r}: network {spec.model!r} has no look-ahead; leave look_aheads_s out"
+        )
+    view = _model(spec, {**stage.model_args, "look_ahead_s": look_ahead_s})
+    twins = dict(view.named_modules())
+    for name, module in model.named_modules():
+        twin = twins[name]
+        twin._parameters = module._parameters
+        if twin._buffers.keys() == module._buffers.keys():
+            twin._buffers = module._buffers
+        if isinstance(module, nn.RNNBase) and isinstance(twin, nn.RNNBase):
+            twin._flat_weights = module._flat_weights  # PyTorch's recurrent layers keep a list of their own
+    return view
+
+
+def _names(codes: np.ndarray[Any, Any], spec: Spec) -> str:
+    return ", ".join(spec.labels[k] for k in np.unique(codes[codes >= 0])) or "none"
+
+
+def _figures(folder: Path, number: int) -> dict[str, float]:
+    """What the log says of a pass."""
+    rows = [json.loads(line) for line in (folder / "passes.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {k: v for k, v in rows[number].items() if k.startswith(("val_", "loss"))}
+
+
+def _device_name(machine: Machine) -> str:
+    if machine.device != "cpu" and torch.cuda.is_available():
+        return f"{machine.devices} × {torch.cuda.get_device_name()}"
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Keep Lightning's advice and advertisements from the screen; its errors stay."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
