@@ -16,14 +16,16 @@ import torch
 
 
 def provenance(module: str) -> dict[str, Any]:
-    """When, where and by which command `module` runs."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    """When, where and by which command a result was made; `module` is one of ours, or the command line itself."""
+    ran = "streamscore" if module == "streamscore" else f"python -m {module}"
+    here = Path(__file__).parent
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
     cpuinfo = Path("/proc/cpuinfo")  # Linux only; platform.processor() is empty there
     rows = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [row.split(":")[1].strip() for row in rows if row.startswith("model name")]
     cpu = names[0] if names else platform.processor()
     return {
-        "command": f"python -m {module} {shlex.join(sys.argv[1:])}",
+        "command": f"{ran} {shlex.join(sys.argv[1:])}",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "git_commit": git.stdout.strip() or "unknown",
         "machine": f"{os.cpu_count()} × {cpu}, {torch.get_num_threads()} threads used",

@@ -7,6 +7,7 @@ real one will. What it was given, and where its state was fresh, is the training
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from offline.atomic import replacing
 from streamscore.bundle import Bundle, Spec
-from streamscore.errors import RecordingError
+from streamscore.errors import RecordError, RecordingError
 from streamscore.labels import UNKNOWN_CODE
 from streamscore.models.base import Read, ScoringModel, State, Timing
 from streamscore.movies.base import Movie
@@ -78,7 +80,7 @@ class Sequences:
 class Tap(ScoringModel):
     """A network that notes its inputs; its state counts the steps since it was fresh.
 
-    Frames are written to `path` as they come, because those of an hour do not fit into memory.
+    Frames are written to `path` as they come, as float16, because those of an hour do not fit into memory.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class Tap(ScoringModel):
         self.timing = Timing(step_samples, (Read(0, step_samples),), None)
         self.inputs: list[npt.NDArray[Any]] = []
         self.ages: list[int] = []
-        self._path = path
+        self.path = path
         self._n_held = 0
         if path is not None:
             path.write_bytes(b"")
@@ -107,18 +109,18 @@ class Tap(ScoringModel):
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         steps = x[0].split(self.timing.step_samples, dim=self.time_axis - 1)
         for step in steps:
-            noted = step.numpy().astype(np.float16 if self._path else np.float32)  # a copy in either case
+            noted = step.numpy().astype(np.float16 if self.path else np.float32)  # a copy in either case
             self.inputs.append(noted)
             self._n_held += noted.size
         self.ages += [int(state[0][0, 0]) + k for k in range(len(steps))]
-        if self._path is not None and self._n_held > _HELD_VALUES:
+        if self.path is not None and self._n_held > _HELD_VALUES:
             self.flush()
         return torch.zeros(x.shape[0], len(steps), 1, self.n_classes), (state[0] + len(steps),)
 
     def flush(self) -> None:
         """Write what is held to the disk."""
-        assert self._path is not None
-        with self._path.open("ab") as file:
+        assert self.path is not None
+        with self.path.open("ab") as file:
             for noted in self.inputs:
                 file.write(noted.tobytes())
         self.inputs.clear()
@@ -147,7 +149,7 @@ def sequences(
     model_channels, frame_shape
         What the network takes behind the chain; by default the channels of `spec`, and no frames.
     path
-        Where frames are kept, as float16.
+        Where frames are kept, with the rest of the sequences beside them; a ``.npy`` file.
     channels
         Input name → channel label of the recording.
 
@@ -159,7 +161,26 @@ def sequences(
     n_samples = max(round(step_s * spec.sfreq), 1)
     if path is None and frame_shape is not None:
         raise ValueError("frames need a path to be kept at")
-    tap = Tap(model_channels or len(spec.channels), len(spec.labels), n_samples, frame_shape, path)
+    raw = None
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        raw = path.with_name(f".{path.name}.{os.getpid()}")
+    tap = Tap(model_channels or len(spec.channels), len(spec.labels), n_samples, frame_shape, raw)
+    try:
+        found = _tapped(recording, spec, tap, channels, subject)
+        return found if path is None else _keep(found, path)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be written: {error}; make room or choose another folder") from error
+    finally:
+        if raw is not None:
+            raw.unlink(missing_ok=True)
+
+
+def _tapped(
+    recording: Recording | Movie, spec: Spec, tap: Tap, channels: Mapping[str, str] | None, subject: str
+) -> Sequences:
+    """Score `recording` with `tap` and return its notes."""
+    n_samples = tap.timing.step_samples
     bundle = Bundle(spec, tap, sha256="")
     aligned = on_grid(recording) if isinstance(recording, Recording) else recording
     score = score_recording(aligned, bundle, channels=channels, hop_s=n_samples / spec.sfreq)
@@ -170,12 +191,12 @@ def sequences(
     n_before = len(tap.ages) - len(valid)  # the engine warms a network up with inputs of its own
     ages = tap.ages[n_before:]
     x: npt.NDArray[Any]
-    if path is None:
+    if tap.path is None:
         x = np.stack(tap.inputs[n_before:])
     else:
         tap.flush()
-        shape = (len(tap.ages), n_samples, *(frame_shape or ()))
-        x = np.memmap(path, np.float16, "r", shape=shape)[n_before:]
+        shape = (len(tap.ages), n_samples, *(tap.frame_shape or ()))
+        x = np.memmap(tap.path, np.float16, "r", shape=shape)[n_before:]
     begins = [row for row, age in enumerate(ages) if age == 0]
     starts_s = np.array([p.t_start_s for p in valid])
     delay_s = aligned.sample_delay_s if isinstance(aligned, Movie) else 0.0
@@ -191,6 +212,35 @@ def sequences(
         n_labelled=int((labelled >= 0).sum()),
         subject=subject,
     )
+
+
+def _keep(found: Sequences, path: Path) -> Sequences:
+    """Write sequences to the disk and return them from there; what describes them comes last."""
+    with replacing(path) as beside, beside.open("wb") as file:
+        np.save(file, found.x)
+    described = {key: value for key, value in vars(found).items() if key != "x"}
+    with replacing(path.with_suffix(".npz")) as beside, beside.open("wb") as file:
+        np.savez(file, **described)
+    kept = kept_sequences(path)
+    assert kept is not None
+    return kept
+
+
+def kept_sequences(path: Path) -> Sequences | None:
+    """Return the sequences kept at `path`; ``None`` if they are not all there."""
+    described = path.with_suffix(".npz")
+    if not described.is_file():
+        return None
+    with np.load(described, allow_pickle=False) as file:
+        return Sequences(
+            name=str(file["name"]),
+            x=np.load(path, mmap_mode="r", allow_pickle=False),
+            y=file["y"],
+            step=file["step"],
+            runs=tuple((int(begin), int(end)) for begin, end in file["runs"]),
+            n_labelled=int(file["n_labelled"]),
+            subject=str(file["subject"]),
+        )
 
 
 def on_grid(recording: Recording) -> Recording:

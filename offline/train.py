@@ -1,7 +1,8 @@
 """From a recipe and a data set to a bundle: the stages of the recipe one after the other, in a run folder.
 
-Everything in the folder is written whole or not at all, and no step that is done is done again: a training that was
-killed goes on from the end of its last pass and gives the weights that it would have given. The bundle comes last.
+Everything in the folder is written whole or not at all, and no step that is done is done again: a training that
+was killed goes on from the end of its last pass and gives the weights that it would have given. The bundle comes
+last.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from torch import nn
 
 from offline.atomic import replacing
 from offline.card import card
-from offline.datasets.base import Dataset
+from offline.constants import find_constants
+from offline.datasets.base import Dataset, open_dataset
 from offline.folds import Split
 from offline.learner import Learner, Recordings
 from offline.lessons import grain_samples, make_lesson
@@ -34,14 +36,18 @@ from offline.losses import class_weights
 from offline.progress import Passes
 from offline.provenance import provenance
 from offline.recipe import Recipe, Stage
-from offline.sequences import Sequences, sequences
+from offline.sequences import Sequences, kept_sequences, sequences
+from offline.smote import with_synthetic
 from offline.spans import SpanDataset, with_spans
 from streamscore import plugins
 from streamscore.bundle import Bundle, Spec, load_bundle, save_bundle
 from streamscore.errors import BundleMismatchError, ConfigError, RecordError
+from streamscore.labels import vocabulary
 from streamscore.models.base import ScoringModel
 
 BUNDLE_FILE = "bundle.safetensors"
+#: What of a bundle decides what its network sees.
+_MADE_WITH = ("preprocess", "vocabulary", "sfreq", "channels", "frame_shape")
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,21 @@ class Machine:
     strategy: str = "auto"
     workers: int = 0
     precision: str | None = None
+
+
+def open_for(recipe: Recipe, folder: Path, kind: str | None = None) -> Dataset:
+    """Open `folder`; if it is of the kind that the recipe names, with the options of the recipe.
+
+    Raises
+    ------
+    ConfigError, RecordingError
+        As :func:`offline.datasets.base.open_dataset`.
+    """
+    dataset = open_dataset(folder, kind)
+    options = {key: value for key, value in recipe.dataset.items() if key != "kind"}
+    if not options or dataset.kind != recipe.dataset.get("kind"):
+        return dataset
+    return open_dataset(folder, dataset.kind, **options)
 
 
 def train(
@@ -109,13 +130,15 @@ def train(
     t0_s = perf_counter()
     final = _model(spec, {})
     cut = with_spans(dataset, (*split.train, *split.validation))
+    if isinstance(cut, Dataset):
+        cut.of((*split.train, *split.validation))  # tells of subjects that are not there
     folder = cache or out / "inputs"
     read = {part: _read(cut, getattr(split, part), spec, final, folder) for part in ("train", "validation")}
     weights: dict[str, torch.Tensor] = {} if start is None else dict(start.model.state_dict())
     figures: dict[str, Any] = {}
     for number, stage in enumerate(recipe.stages):
         weights, figures[stage.name] = _run_stage(
-            recipe, spec, stage, number, read, weights, out / "checkpoints" / stage.name, machine, quiet
+            recipe, spec, stage, number, read, weights, out / "checkpoints" / stage.name, folder, machine, quiet
         )
     missing = [name for name in final.state_dict() if name not in weights]
     if missing:
@@ -124,7 +147,7 @@ def train(
         )
     final.load_state_dict({name: weights[name] for name in final.state_dict()})
     about = {
-        **provenance("streamscore train"),
+        **provenance("streamscore"),
         "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
         "dataset": {"kind": dataset.kind, "folder": str(dataset.folder)},
         "subjects": {part: list(getattr(split, part)) for part in ("train", "validation")},
@@ -138,7 +161,7 @@ def train(
         path.write_text(json.dumps(about, indent=1), encoding="utf-8")
     with replacing(bundle_path) as path:
         save_bundle(path, spec, final)
-    load_bundle(bundle_path, None)  # what cannot be loaded must not be found out at the rig
+        load_bundle(path)  # what cannot be loaded must not be found out at the rig
     return bundle_path
 
 
@@ -151,7 +174,13 @@ def _spec(recipe: Recipe, start: Bundle | None) -> Spec:
         spec = start.spec
         name = spec.name if spec.name.endswith("-tuned") else f"{spec.name}-tuned"
         return spec.model_copy(update={"name": name, "provenance": {}, "card": ""})
-    spec = Spec(**recipe.bundle.model_dump())
+    section = recipe.bundle
+    fields = plugins.load("models", section.model).Config.model_fields
+    known = {"n_classes": len(vocabulary(section.vocabulary)), "sfreq": section.sfreq}
+    if section.frame_shape is None:
+        known["n_channels"] = len(section.channels)
+    args = {**{name: value for name, value in known.items() if name in fields}, **section.model_args}
+    spec = Spec(**{**section.model_dump(), "model_args": args})
     if start is not None and start.spec.model != spec.model:
         raise BundleMismatchError(
             f"bundle {start.spec.name!r} is a {start.spec.model}, the recipe trains a {spec.model}; choose a "
@@ -193,10 +222,6 @@ def _model(spec: Spec, args: Mapping[str, Any]) -> ScoringModel:
     """
     module = plugins.load("models", spec.model)
     merged = {**spec.model_args, **args}
-    fields = module.Config.model_fields
-    for name, value in (("n_channels", None), ("n_classes", len(spec.labels)), ("sfreq", spec.sfreq)):
-        if name in fields and value is not None and name not in merged:
-            merged[name] = value
     try:
         model: ScoringModel = module.build(module.Config(**merged))
     except ValueError as error:
@@ -219,9 +244,17 @@ def _read(
             continue
         path = None
         if model.frame_shape is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            key = json.dumps([entry.session, str(entry.signal), spec.preprocess, spec.channels, grain_s])
-            path = folder / f"{entry.session}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.f16"
+            files = [
+                (str(file), file.stat().st_size, file.stat().st_mtime_ns)
+                for file in (entry.signal, entry.labels)
+                if file
+            ]
+            made_with = {key: value for key, value in spec.model_dump(mode="json").items() if key in _MADE_WITH}
+            key = json.dumps([entry.session, files, made_with, model.frame_shape, grain_s])
+            path = folder / f"{entry.session}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+            if (kept := kept_sequences(path)) is not None:
+                found.append(kept)
+                continue
         found.append(
             sequences(
                 dataset.read(entry),
@@ -250,6 +283,7 @@ def _run_stage(
     read: Mapping[str, Sequence[Sequences]],
     weights: Mapping[str, torch.Tensor],
     folder: Path,
+    inputs: Path,
     machine: Machine,
     quiet: bool,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -261,6 +295,10 @@ def _run_stage(
     torch.manual_seed(recipe.seed + number)
     model = _model(spec, stage.model_args)
     _take_over(model, weights, stage)
+    learnt = list(read["train"])
+    find_constants(model, learnt)
+    if stage.examples.smote:
+        learnt = with_synthetic(learnt, stage.examples.smote, np.random.default_rng((recipe.seed, number)))
     views = [_shared(spec, stage, model, ahead_s) for ahead_s in stage.look_aheads_s]
     lesson = make_lesson(stage.lesson, model)
     codes = np.concatenate([d.y for d in read["train"]])
@@ -274,10 +312,10 @@ def _run_stage(
             "can be learnt from them. Add subjects, or label the other states"
         )
     seed = recipe.seed * 1009 + number
+    prepared = [lesson.prepare(recordings, inputs) for recordings in (learnt, read["validation"])]
     learner = Learner(lesson, stage, class_weight, seed, views)
     data = Recordings(
-        read["train"],
-        read["validation"],
+        *prepared,
         stage,
         views or [model],
         spec.sfreq,
@@ -335,6 +373,7 @@ def _run_stage(
             f"stage {stage.name!r}: weights became NaN or infinite ({bad[0]}); lower "
             f"stages.{number}.optimizer.lr or set clip_norm"
         )
+    trainer.strategy.barrier()  # the others have read, too
     figures = {
         "pass": int(content["epoch"]) + 1,
         "passes": trainer.current_epoch,

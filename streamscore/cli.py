@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from streamscore import __version__, cli_camera
+from streamscore import __version__, cli_camera, cli_train
 from streamscore.errors import ConfigError, LoopError, StreamscoreError
 from streamscore.stop import stop_on_signals
 
@@ -385,6 +385,8 @@ def replay(
 
 app.command(epilog=EXIT_CODES)(cli_camera.camera)
 app.command(epilog=EXIT_CODES)(cli_camera.register)
+app.command(epilog=EXIT_CODES)(cli_train.train)
+app.command(epilog=EXIT_CODES)(cli_train.recipes)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -460,11 +462,21 @@ def bench(
     cameras: Annotated[
         bool, typer.Option("--cameras", help="Cameras at their pace: chain, network and engine.")
     ] = False,
+    score: Annotated[bool, typer.Option("--score", help="Scoring a night offline, beside YASA.")] = False,
+    recording: Annotated[
+        Path | None, typer.Option(help="Score: the night, which the default bundle scores. [simulated]")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=20, help="Cameras: how long each.")] = 60.0,
     case: Annotated[str | None, typer.Option(help="Cameras: mesoscope or run-rest alone.")] = None,
     pin_threads: Annotated[bool, typer.Option("--pin-threads", help="Cameras: as of streamscore run.")] = False,
 ) -> None:
-    """Measure latency, CPU and memory of the real path beside the floor; or the networks or cameras alone."""
+    """Measure latency, CPU and memory of the real path beside the floor; or networks, cameras or scoring alone.
+
+    Scoring beside YASA: streamscore bench --score --recording NIGHT.npz
+    """
+    if score:
+        _tool("tools.bench_score").run(out, output, quick, recording)
+        return
     if cameras:
         if pin_threads:
             _pin_threads()

@@ -1,0 +1,197 @@
+"""A training from recipe to bundle: what it keeps, what it refuses, and that stopping it changes nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from offline.datasets.base import Dataset, open_dataset
+from offline.folds import Split
+from offline.train import Machine, train
+from streamscore.bundle import load_bundle
+from streamscore.errors import BundleMismatchError, ConfigError, RecordError
+from streamscore.models.base import ScoringModel
+from streamscore.score import score_recording
+from tests.offline.toys import toy_recipe, write_toy
+
+CPU = Machine(device="cpu")
+SPLIT = Split(train=("m0", "m1", "m2"), validation=("m3",), test=(), final=True)
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return open_dataset(write_toy(tmp_path_factory.mktemp("toys")))
+
+
+@pytest.fixture(scope="module")
+def run(toys: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training that was never interrupted."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("whole") / "run"
+    train(toy_recipe(), toys, SPLIT, out, machine=CPU, quiet=True)
+    return out
+
+
+def test_a_bundle_comes_out_that_scores_an_animal_it_never_saw(run: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(run / "bundle.safetensors")
+    other = open_dataset(write_toy(tmp_path / "other", n_subjects=1, seed=5))
+    recording = other.read(other.entries[0])
+    scored = score_recording(recording, bundle)
+    same = scored.hypnogram.codes[: len(recording.states)] == recording.states
+    assert same.mean() > 0.8
+    assert bundle.spec.provenance["subjects"] == {"train": ["m0", "m1", "m2"], "validation": ["m3"]}
+    assert bundle.spec.model_args["n_classes"] == 3
+    for text in ("m0, m1, m2", "κ", "never saw"):
+        assert text in bundle.spec.card
+
+
+def test_the_best_pass_is_kept(run: Path) -> None:
+    rows = [json.loads(line) for line in (run / "checkpoints/train/passes.jsonl").read_text().splitlines()]
+    figures = json.loads((run / "checkpoints/train/figures.json").read_text())
+    assert [row["pass"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert figures["val_kappa"] == max(row["val_kappa"] for row in rows)
+    assert figures["val_kappa"] == rows[figures["pass"] - 1]["val_kappa"]
+
+
+def test_a_run_that_is_done_is_not_done_again(run: Path, toys: Dataset) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    train(toy_recipe(), toys, SPLIT, run, machine=CPU, quiet=True)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(run: Path, toys: Dataset, tmp_path: Path) -> None:
+    """The process dies by SIGKILL in the middle of a pass."""
+    out = tmp_path / "run"
+    program = f"""
+import os, signal, torch
+from pathlib import Path
+from offline.datasets.base import open_dataset
+from offline.learner import Learner
+from tests.offline.test_train import CPU, SPLIT
+from tests.offline.toys import toy_recipe
+from offline.train import train
+torch.set_num_threads(1)
+step = Learner.training_step
+def dying(self, batch, index):
+    if (self.current_epoch, index) == (3, 2):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, index)
+Learner.training_step = dying
+train(toy_recipe(), open_dataset(Path({str(toys.folder)!r})), SPLIT, Path({str(out)!r}), machine=CPU, quiet=True)
+"""
+    died = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert not (out / "bundle.safetensors").exists()
+    train(toy_recipe(), toys, SPLIT, out, machine=CPU, quiet=True)
+    whole, resumed = (load_file(folder / "checkpoints/train/weights.safetensors") for folder in (run, out))
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_another_training_in_the_same_folder_is_refused(run: Path, toys: Dataset) -> None:
+    with pytest.raises(ConfigError, match="another recipe, split or start"):
+        train(toy_recipe(passes=7), toys, SPLIT, run, machine=CPU, quiet=True)
+
+
+def test_a_full_disk_is_told_and_leaves_no_bundle(toys: Dataset, tmp_path: Path) -> None:
+    """Files cannot grow beyond some kilobytes, in a process of its own."""
+    out = tmp_path / "run"
+    program = f"""
+import resource, sys, torch
+from pathlib import Path
+from offline.datasets.base import open_dataset
+from offline.train import train
+from streamscore.errors import RecordError
+from tests.offline.test_train import CPU, SPLIT
+from tests.offline.toys import toy_recipe
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    train(toy_recipe(passes=1), open_dataset(Path({str(toys.folder)!r})), SPLIT, Path({str(out)!r}), machine=CPU,
+          quiet=True)
+except RecordError as error:
+    print(error)
+    sys.exit(7)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=False, capture_output=True, text=True
+    )
+    assert told.returncode == RecordError.exit_code, told.stderr
+    assert "make room or choose another folder" in told.stdout
+    assert not (out / "bundle.safetensors").exists()
+    assert not [path for path in out.rglob(".*") if path.is_file()]
+
+
+def test_one_state_teaches_nothing(tmp_path: Path) -> None:
+    toys = open_dataset(write_toy(tmp_path / "data", n_subjects=2, states=(1,)))
+    split = Split(train=("m0",), validation=("m1",), test=(), final=True)
+    with pytest.raises(ConfigError, match=r"one state alone \(NREM\)"):
+        train(toy_recipe(), toys, split, tmp_path / "run", machine=CPU, quiet=True)
+
+
+def test_subjects_that_are_not_there_are_named(toys: Dataset, tmp_path: Path) -> None:
+    split = Split(train=("m0", "m9"), validation=("m1",), test=(), final=True)
+    with pytest.raises(ConfigError, match="no subject 'm9'; it has m0, m1, m2, m3"):
+        train(toy_recipe(), toys, split, tmp_path / "run", machine=CPU, quiet=True)
+
+
+def test_runs_that_are_too_short_are_told(toys: Dataset, tmp_path: Path) -> None:
+    recipe = toy_recipe(examples={"kind": "windows", "steps": 200, "batch": 2})
+    with pytest.raises(ConfigError, match=r"200 steps: the longest uninterrupted part .* has 90 steps"):
+        train(recipe, toys, SPLIT, tmp_path / "run", machine=CPU, quiet=True)
+
+
+def test_frozen_parts_stand_still(run: Path, toys: Dataset, tmp_path: Path) -> None:
+    """Fine-tuning from a bundle: layers with a learning rate of 0 keep every bit."""
+    start = load_bundle(run / "bundle.safetensors")
+    recipe = toy_recipe(passes=1, optimizer={"kind": "adam", "lr": 0.01, "lr_of": {"first": 0, "later": 0}})
+    recipe = recipe.model_copy(update={"bundle": None})
+    path = train(recipe, toys, SPLIT, tmp_path / "run", machine=CPU, start=start, quiet=True)
+    tuned = load_bundle(path)
+    assert tuned.spec.name == "toy-tuned"
+    assert tuned.spec.provenance["started_from"] == start.sha256
+    moved = {
+        name for name, value in tuned.model.state_dict().items() if not value.equal(start.model.state_dict()[name])
+    }
+    assert moved
+    assert not [name for name in moved if name.startswith(("first", "later"))]
+
+
+def test_a_start_of_another_network_is_refused(run: Path, toys: Dataset, tmp_path: Path) -> None:
+    start = load_bundle(run / "bundle.safetensors")
+    recipe = toy_recipe()
+    assert recipe.bundle is not None
+    other = recipe.model_copy(update={"bundle": recipe.bundle.model_copy(update={"model": "utime"})})
+    with pytest.raises(BundleMismatchError, match="is a tinysleepnet, the recipe trains a utime"):
+        train(other, toys, SPLIT, tmp_path / "run", machine=CPU, start=start, quiet=True)
+
+
+def test_nothing_to_start_from_is_told(toys: Dataset, tmp_path: Path) -> None:
+    recipe = toy_recipe().model_copy(update={"bundle": None})
+    with pytest.raises(ConfigError, match="--from BUNDLE"):
+        train(recipe, toys, SPLIT, tmp_path / "run", machine=CPU, quiet=True)
+
+
+def test_averaged_weights_are_the_result(toys: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An average that hardly moves stays where it began; the weights that are trained do not."""
+    begun: list[torch.Tensor] = []
+
+    def noting(model: ScoringModel, *_: object) -> None:
+        begun.append(model.state_dict()["head.weight"].clone())
+
+    monkeypatch.setattr("offline.train._take_over", noting)
+    moved = {}
+    for average in (0.0, 0.9999):
+        optimizer = {"kind": "adam", "lr": 0.01, "average": average}
+        recipe = toy_recipe(passes=1, keep="last", optimizer=optimizer)
+        path = train(recipe, toys, SPLIT, tmp_path / f"run{average}", machine=CPU, quiet=True)
+        moved[average] = float((load_bundle(path).model.state_dict()["head.weight"] - begun[-1]).abs().max())
+    assert moved[0.9999] < 0.02 < 0.05 < moved[0.0]
