@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -49,6 +49,10 @@ N_REDRAWN = 1000
 BASELINE = "logistic regression"
 
 
+CELLS: tuple[Literal["gru", "lstm", "simple"], ...] = ("gru", "lstm", "simple")
+DIRECTIONS: tuple[Literal["uni", "bi"], ...] = ("uni", "bi")
+
+
 @dataclass(frozen=True)
 class Kind:
     """A network and what stands before it.
@@ -73,14 +77,20 @@ class Kind:
         return replace(self, config=self.config.model_copy(update=fit_to))
 
 
-#: The first is trained on the whole file in the end.
+#: The first is trained on the whole file in the end; the last six are the networks of the paper.
 KINDS: dict[str, Kind] = {
     "causal": Kind(Config(variant="causal")),
     "causal, sequences as they are": Kind(
         Config(variant="causal"), Recipe(noise=0.0, offset=0.0, left_out=0.0, weight_decay=0.0)
     ),
     "causal, moving average removed": Kind(Config(variant="causal"), average_s=100.0 / 3.0),
-    "published": Kind(Config(variant="published", half_window_frames=5)),
+    **{
+        f"published {'bi-' if direction == 'bi' else ''}{cell}": Kind(
+            Config(variant="published", cell=cell, direction=direction, half_window_frames=5)
+        )
+        for direction in DIRECTIONS
+        for cell in CELLS
+    },
 }
 
 
