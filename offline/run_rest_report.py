@@ -60,9 +60,9 @@ unlabelled. The file's licence is not stated: what is trained on it is evaluated
 All networks are scored by the engine on a virtual clock, frame by frame, from a file that holds the traces alone
 (`offline/run_rest.py`). *causal*: GRU of 32 units, carried state, no look-ahead; each parcel scaled by mean and
 standard deviation of the frames trained on. *published*: the six networks of the paper, in its window of ±0.5
-s, so that they answer 0.5 s late. *moving average removed*: the mean of the last 33.3 s (1,000 frames at the paper's 30 Hz), which is
-growing at the start, is subtracted first. Baseline: logistic regression on the mean of the last second, at the
-settings of scikit-learn; it is not run by the engine. Intervals redraw blocks of 10 s.
+s, so that they answer 0.5 s late. *moving average removed*: the mean of the last 33.3 s (1,000 frames at the
+paper's 30 Hz), which is growing at the start, is subtracted first. Baseline: logistic regression on the mean of
+the last second, at the settings of scikit-learn; it is not run by the engine. Intervals redraw blocks of 10 s.
 
 ## Trained on the first half, tested on the second
 

@@ -164,7 +164,7 @@ def sequences(
     raw = None
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        raw = path.with_name(f".{path.name}.{os.getpid()}")
+        raw = path.with_name(f".{path.stem}.{os.getpid()}.f16")
     tap = Tap(model_channels or len(spec.channels), len(spec.labels), n_samples, frame_shape, raw)
     try:
         found = _tapped(recording, spec, tap, channels, subject)

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from streamscore import __version__, cli_camera, cli_train
+from streamscore import __version__, cli_camera, cli_data, cli_evaluate, cli_explain, cli_report, cli_train
 from streamscore.errors import ConfigError, LoopError, StreamscoreError
 from streamscore.stop import stop_on_signals
 
@@ -385,8 +385,17 @@ def replay(
 
 app.command(epilog=EXIT_CODES)(cli_camera.camera)
 app.command(epilog=EXIT_CODES)(cli_camera.register)
-app.command(epilog=EXIT_CODES)(cli_train.train)
 app.command(epilog=EXIT_CODES)(cli_train.recipes)
+app.command(epilog=EXIT_CODES)(cli_train.train)
+app.command(epilog=EXIT_CODES)(cli_evaluate.evaluate)
+app.command(epilog=EXIT_CODES)(cli_report.report)
+
+data = typer.Typer(help="Data sets: list kinds, check a folder, fetch open sets, simulate.", no_args_is_help=True)
+data.command("list", epilog=EXIT_CODES)(cli_data.list_)
+for command in (cli_data.check, cli_data.fetch, cli_data.simulate):
+    data.command(epilog=EXIT_CODES)(command)
+app.add_typer(data, name="data")
+app.add_typer(cli_explain.app, name="explain")
 
 
 @app.command(epilog=EXIT_CODES)

@@ -38,7 +38,9 @@ def recipes() -> None:
     """
     from offline.recipe import load_recipe, recipe_names
 
-    table = Table("recipe", "trains", "data", "stages", title="streamscore train RECIPE --data FOLDER")
+    table = Table(title="streamscore train RECIPE --data FOLDER")
+    for column in ("recipe", "trains", "data", "stages (passes)"):
+        table.add_column(column, no_wrap=column == "recipe")
     for name in recipe_names():
         recipe = load_recipe(name)
         stages = ", ".join(f"{stage.name} ({stage.passes})" for stage in recipe.stages)

@@ -32,6 +32,8 @@ from streamscore.types import Posterior, StreamInfo
 
 #: What a rig file says of a camera that a movie's file does not say better.
 _CAMERA_FIELDS = set(CameraConfig.model_fields) - {"counter_bits"}
+#: Taken in at once by default. Sixteen epochs of a night are one call of a network; larger calls are no quicker.
+SIGNALS_CHUNK_S, MOVIE_CHUNK_S = 480.0, 1.0
 
 
 class _Keep(Sink):
@@ -114,8 +116,8 @@ def score_file(
     hop_s
         Time between outputs; one epoch (the published grid) by default.
     chunk_s
-        Stream seconds taken in at once, a minute of signals or a second of a movie by default; changes speed,
-        never results.
+        Stream seconds taken in at once, :data:`SIGNALS_CHUNK_S` or :data:`MOVIE_CHUNK_S` by default; changes
+        speed, never results.
     base
         Rig file whose time and quality rules are used (those of a run that is scored again).
     camera
@@ -156,6 +158,9 @@ def score_recording(
         If the recording does not fit.
     """
     clock = VirtualClock()
+    wanted = bundle.spec.channels
+    if isinstance(recording, Movie) and not channels and len(wanted) == len(recording.lights) == 1:
+        channels = {wanted[0]: recording.lights[0]}  # the only light is the one that is wanted
     section = _section(Path(recording.name), bundle, None, channels, chunk_s, camera, is_open=True)
     source: FileSource | MovieSource
     if isinstance(recording, Movie):
@@ -177,8 +182,8 @@ def _section(
     """Return the source as a rig file would describe it."""
     common: dict[str, Any] = {"path": path, "channels": dict(channels) if channels else None, "speed": 0.0}
     if bundle.layout.frame_shape is None:
-        return {"kind": "file", **common, "stream": stream, "chunk_s": chunk_s or 60.0}
-    section = {"kind": "movie", **common, "dataset": stream, "chunk_s": chunk_s or 1.0}
+        return {"kind": "file", **common, "stream": stream, "chunk_s": chunk_s or SIGNALS_CHUNK_S}
+    section = {"kind": "movie", **common, "dataset": stream, "chunk_s": chunk_s or MOVIE_CHUNK_S}
     section |= {"frame_shape": bundle.layout.frame_shape, **(camera or {})}
     if not is_open and len(bundle.spec.channels) == 1 and not {"lights", "tags"} & section.keys():
         with read_movie(path, dataset=stream, rate_hz=section.get("rate_hz")) as movie:

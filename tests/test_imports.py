@@ -22,7 +22,7 @@ VALUES = {"types", "errors", "labels", "clock", "units"}
 SCORING = {"bundle", "scorer", "outbox", "stimulation"}
 LOOP = {"engine", "lane"}
 USES = {"assemble", "preflight", "score"}
-COMMANDS = {"cli", "cli_camera", "__main__"}
+COMMANDS = {"__main__", *(name for name in MODULES if name.split("_")[0] == "cli")}
 LAYERS = (VALUES, None, SCORING, LOOP, USES, COMMANDS)
 PARTS = 1
 
@@ -103,7 +103,9 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_the_package_never_imports_training_or_tools(module: str) -> None:
-    assert not {name.split(".")[0] for name in imported(MODULES[module])} & {"offline", "tools", "tests"}
+    others = {name.split(".")[0] for name in imported(MODULES[module])} & {"offline", "tools", "tests"}
+    # Commands import training inside their functions; the test of the command line below sees that they do.
+    assert others <= ({"offline"} if module in COMMANDS else set())
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -126,6 +128,6 @@ def test_threads_are_pinned_before_torch_looks() -> None:
 
 
 def test_the_command_line_answers_without_torch() -> None:
-    code = "import sys, streamscore.cli; print(*sorted({'torch', 'scipy', 'pylsl', 'zmq'} & set(sys.modules)))"
+    code = "import sys, streamscore.cli; print(*sorted({'torch', 'scipy', 'pylsl', 'zmq', 'offline'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""

@@ -17,7 +17,15 @@ from streamscore.errors import RecordingError
 from streamscore.types import FloatArray, TimeArray
 
 #: File suffix → module of this folder.
-READERS = {".npz": "npz", ".npy": "npz", ".edf": "edf", ".bdf": "edf", ".xdf": "xdf"}
+READERS = {
+    ".npz": "npz",
+    ".npy": "npz",
+    ".edf": "edf",
+    ".bdf": "edf",
+    ".xdf": "xdf",
+    ".csv": "text",
+    ".txt": "text",
+}
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ def read_recording(path: Path | str, stream: str | None = None) -> Recording:
     Parameters
     ----------
     path
-        ``.npz``, ``.npy``, ``.edf``, ``.bdf`` or ``.xdf``.
+        ``.npz``, ``.npy``, ``.edf``, ``.bdf``, ``.xdf``, or a table as ``.csv`` or ``.txt``.
     stream
         Name of the stream to take from a file that holds several (XDF).
 

@@ -11,6 +11,7 @@ import io
 import re
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,12 @@ _EEG_LIKE = re.compile(
 )
 
 
-def read(path: Path, stream: str | None = None) -> Recording:
+def read(path: Path, stream: str | None = None, channels: Sequence[str] = ()) -> Recording:
     """Read the signals of an EDF or BDF file and, if it has them, its scored stages.
 
-    All channels of one rate are taken. If a file mixes rates, that is the rate of the first channel
-    that looks like an EEG (``EEG …`` or a 10-20 name), and without such a channel the most common rate (the
-    higher one of a tie). Records of a discontinuous file (EDF+D) stay where their time-keeping
+    All channels of one rate are taken, or those named. If a file mixes rates, that is the rate of the first
+    channel that looks like an EEG (``EEG …`` or a 10-20 name), and without such a channel the most common
+    rate (the higher one of a tie). Records of a discontinuous file (EDF+D) stay where their time-keeping
     annotations put them: `stamps_s` steps over the gap. Annotations of sleep stages become `states`, see
     :mod:`streamscore.annotations`.
 
@@ -43,17 +44,20 @@ def read(path: Path, stream: str | None = None) -> Recording:
         The file.
     stream
         Must be None or the name of the file: such a file holds one stream.
+    channels
+        Labels of the channels to read, in this order; none reads those described above.
 
     Raises
     ------
     RecordingError
         If the file is no EDF or BDF, is shorter or longer than its header says, has no signals or no
-        calibration, its time runs backwards, or its scoring fits no grid of epochs.
+        calibration, lacks one of `channels`, these differ in rate, its time runs backwards, or its scoring fits
+        no grid of epochs.
     """
     if stream not in (None, path.stem):
         raise RecordingError(f"{path}: has no stream {stream!r}, it holds a single one; leave `stream` out")
     header = read_header(path)
-    picked = _pick_channels(header)
+    picked = _named_channels(header, channels) if channels else _pick_channels(header)
     n_per_record = header.samples_per_record[picked[0]]
     sfreq = n_per_record / header.record_s
     recording = Recording(
@@ -88,6 +92,26 @@ def _pick_channels(header: EdfHeader) -> list[int]:
     counts = Counter(per_record.values())
     wanted = per_record[eeg_like[0]] if eeg_like else max(counts, key=lambda n: (counts[n], n))
     return [i for i, n in per_record.items() if n == wanted]
+
+
+def _named_channels(header: EdfHeader, channels: Sequence[str]) -> list[int]:
+    """Indices of the signals called `channels`, which must share a rate."""
+    places = {header.labels[i]: i for i in reversed(header.ordinary_signals)}
+    for name in channels:
+        if name not in places:
+            raise RecordingError(
+                f"{header.path}: has no channel {name!r}; it has {', '.join(places) or 'none'}; name one of these"
+            )
+    picked = [places[name] for name in channels]
+    rates = {
+        name: header.samples_per_record[i] / header.record_s for name, i in zip(channels, picked, strict=True)
+    }
+    if len(set(rates.values())) > 1:
+        told = ", ".join(f"{name} {rate:g} Hz" for name, rate in rates.items())
+        raise RecordingError(
+            f"{header.path}: channels differ in rate ({told}); choose channels of one rate, or resample the file"
+        )
+    return picked
 
 
 def _read_samples(header: EdfHeader, picked: list[int]) -> FloatArray:

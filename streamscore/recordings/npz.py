@@ -1,4 +1,4 @@
-"""NumPy files: ``.npz`` archives of three layouts, and ``.npy`` arrays with a description beside them.
+"""NumPy files: ``.npz`` archives of four layouts, and ``.npy`` arrays with a description beside them.
 
 Nothing is ever unpickled: a pickle runs code of its author.
 
@@ -13,6 +13,9 @@ UCDDB
 EEG+EMG
     ``eeg`` and ``emg`` (n_samples,), ``fs`` or ``fs_eeg`` in Hz. Optional: ``states`` (1 Wake, 2 NREM, 3 REM)
     and ``epoch_s``.
+bands
+    ``bands`` (n_epochs, 6), powers of five EEG bands and of the EMG, ``state`` (n_epochs,) as above, ``epoch_s``.
+    An epoch is a sample.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ _SIDECAR_KEYS = ("sfreq", "channels", "units", "unit")
 #: UCDDB stage → AASM5 code: W, REM, N1, N2, N3 and N3 (stage 4 of R&K).
 _UCDDB_CODES = {0: 0, 1: 4, 2: 1, 3: 2, 4: 3, 5: 3}
 _MOUSE_CODES = {1: 0, 2: 1, 3: 2}
+#: Columns of the layout "bands".
+BANDS = ("delta", "theta", "alpha", "beta", "gamma", "EMG")
 #: EEG and EMG of one file may end at different samples, but not at different rates.
 _SHORTEST_PART = 0.9
 #: More channels than this, and than samples, are samples.
@@ -112,11 +117,14 @@ def _read_npz(path: Path) -> Recording:
             reader = _ucddb
         elif {"eeg", "emg"} <= keys and keys & {"fs", "fs_eeg"}:
             reader = _eeg_emg
+        elif {"bands", "state", "epoch_s"} <= keys:
+            reader = _bands
         else:
             raise RecordingError(
                 f"{path}: of no known layout; it has the keys {', '.join(sorted(keys)) or '(none)'}. Known "
-                "are: plain (data, sfreq), UCDDB (x, scale, epoch, stage_all, fs, epoch_s) and EEG+EMG (eeg, "
-                "emg, fs or fs_eeg); save the signal as data (n_samples, n_channels) with sfreq"
+                "are: plain (data, sfreq), UCDDB (x, scale, epoch, stage_all, fs, epoch_s), EEG+EMG (eeg, emg, "
+                "fs or fs_eeg) and bands (bands, state, epoch_s); save the signal as data (n_samples, n_channels) "
+                "with sfreq"
             )
         return reader(path, archive)
 
@@ -271,6 +279,27 @@ def _eeg_emg(path: Path, arrays: Arrays) -> Recording:
         labels=MOUSE3 if has_states else (),
         states=_recode(arrays["states"], _MOUSE_CODES) if has_states else np.zeros(0, np.int8),
         epoch_s=_scalar(path, arrays, "epoch_s") if has_states else 0.0,
+    )
+
+
+def _bands(path: Path, arrays: Arrays) -> Recording:
+    data, states = _samples(path, "bands", arrays["bands"]), arrays["state"].ravel()
+    if data.shape[1] != len(BANDS) or len(states) != len(data):
+        raise RecordingError(
+            f"{path}: bands is {data.shape} and state has {len(states)} entries; give one row of {len(BANDS)} "
+            f"({', '.join(BANDS)}) for each entry of state"
+        )
+    epoch_s = _scalar(path, arrays, "epoch_s")
+    return Recording(
+        name=path.stem,
+        data=data,
+        stamps_s=epoch_s * np.arange(len(data), dtype=np.float64),
+        sfreq=1.0 / epoch_s,
+        channels=BANDS,
+        units=("",) * len(BANDS),
+        labels=MOUSE3,
+        states=_recode(states, _MOUSE_CODES),
+        epoch_s=epoch_s,
     )
 
 
