@@ -68,6 +68,8 @@ class Batch:
         Steps at the beginning that the network is not asked about.
     look_ahead
         Which of the stage's look-aheads is meant.
+    length
+        ``(rows,)`` steps of each row that are there; what follows is filled up with zeros. ``None``: all.
     """
 
     x: Tensor
@@ -82,11 +84,13 @@ class Batch:
         return self.y.shape[1] - self.n_past
 
     n_past: int = 0
+    length: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Return it on another device; Lightning calls it."""
         x, y, seen = (part.to(device) for part in (self.x, self.y, self.seen))
-        return Batch(x, y, seen, self.first, self.look_ahead, self.n_past)
+        length = None if self.length is None else self.length.to(device)
+        return Batch(x, y, seen, self.first, self.look_ahead, self.n_past, length)
 
 
 Plan = list[list[Cut]]
@@ -111,14 +115,20 @@ def plan(data: Sequence[Sequences], config: Examples, rng: Rng) -> Plan:
     return made
 
 
-def plan_in_order(data: Sequence[Sequences], n_steps: int, batch: int) -> Plan:
-    """Go once through all runs, `n_steps` at a time, the state carried: how validation recordings are seen."""
+def plan_in_order(data: Sequence[Sequences], n_steps: int, batch: int, whole: bool = False) -> Plan:
+    """Go once through all runs, `n_steps` at a time, the state carried: how validation recordings are seen.
+
+    With `whole` what does not fill the last part of a run is left out.
+    """
     rows = [
-        [Cut(i, at, min(at + n_steps, end), at - begin) for at in range(begin, end, n_steps)]
+        [
+            Cut(i, at, min(at + n_steps, end), at - begin)
+            for at in range(begin, end - (n_steps - 1 if whole else 0), n_steps)
+        ]
         for i, recording in enumerate(data)
         for begin, end in recording.runs
     ]
-    rows.sort(key=len)
+    rows = sorted(filter(None, rows), key=len)
     return _side_by_side([rows[k : k + batch] for k in range(0, len(rows), batch)])
 
 
@@ -227,7 +237,8 @@ def _plan_nights(data: Sequence[Sequences], config: Examples, rng: Rng) -> Plan:
             n = len(recording.y) // config.rows // config.steps * config.steps
             starts = [row * (len(recording.y) // config.rows) for row in range(config.rows)]
             rows = [_pieces(recording, int(i), start, start + n, config.steps, 0) for start in starts]
-            groups += [rows] if n else []
+            # A row's end and what a gap cuts off are dropped: the backward stack needs its whole chunk.
+            groups.append([[cut for cut in row if cut.end - cut.begin == config.steps] for row in rows])
         else:
             whole.append(_pieces(recording, int(i), skip, len(recording.y), config.steps, shift))
     groups += [whole[k : k + config.batch] for k in range(0, len(whole), config.batch)]
@@ -274,7 +285,8 @@ def assemble(data: Sequence[Sequences], cuts: Sequence[Cut], n_past: int, first:
             x[(slice(None),) * time_axis + (slice(n * step_samples),)] = _flat(recording.x, cut, step_samples)
         xs.append(x)
     seen = torch.tensor([cut.seen for cut in cuts])
-    return Batch(torch.from_numpy(np.stack(xs)), torch.from_numpy(y), seen, first, n_past=n_past)
+    length = torch.tensor([cut.end - cut.begin for cut in cuts])
+    return Batch(torch.from_numpy(np.stack(xs)), torch.from_numpy(y), seen, first, n_past=n_past, length=length)
 
 
 def _flat(x: npt.NDArray[Any], cut: Cut, step_samples: int) -> FloatArray:
@@ -308,7 +320,8 @@ class Pass(Dataset[Batch]):
     key
         (seed, stage, pass): decides the alterations and the look-aheads.
     n_look_aheads
-        Of how many each batch draws one; 0: the last is meant.
+        Of how many each batch draws one; 0: the last is meant. Batches that go on with rows of the one before keep
+        its look-ahead, because a state belongs to one.
     """
 
     def __init__(
@@ -324,14 +337,22 @@ class Pass(Dataset[Batch]):
     ) -> None:
         self._data, self._batches, self._n_past, self._first = data, batches, n_past, first
         self._altered, self._sfreq, self._key, self._n_look_aheads = altered, sfreq, key, n_look_aheads
+        # First batch of the rows that a batch belongs to.
+        self._begins: list[int] = []
+        for index, cuts in enumerate(batches):
+            goes_on = index > 0 and any(cut.seen > 0 for cut in cuts)
+            self._begins.append(self._begins[-1] if goes_on else index)
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __getitem__(self, index: int) -> Batch:
         batch = assemble(self._data, self._batches[index], self._n_past, self._first)
+        batch.look_ahead = -1
+        if self._n_look_aheads:
+            drawn = np.random.default_rng((*self._key, 2, self._begins[index]))
+            batch.look_ahead = int(drawn.integers(self._n_look_aheads))
         rng = np.random.default_rng((*self._key, 1, index))
-        batch.look_ahead = int(rng.integers(self._n_look_aheads)) if self._n_look_aheads else -1
         if self._altered is not None:
             step_samples = batch.x.shape[1 if batch.x.ndim == 4 else 2] // batch.n_steps
             batch.x = torch.from_numpy(

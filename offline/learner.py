@@ -37,10 +37,12 @@ class Learner(L.LightningModule):
     weights
         ``(n_classes,)`` of the classes.
     seed
-        Of this stage; the pass is added.
+        Of dropout, with pass and batch.
     views
         Networks with the same weights, one for each of the stage's look-aheads; none: that of the lesson.
     """
+
+    weights: Tensor
 
     def __init__(
         self, lesson: Lesson, stage: Stage, weights: Tensor, seed: int, views: Sequence[ScoringModel] = ()
@@ -52,6 +54,10 @@ class Learner(L.LightningModule):
         self.register_buffer("weights", weights)
         # In a tuple, so that their weights are not registered, saved and moved a second time.
         self._views = tuple(views)
+        if stage.norm_momentum:
+            for module in (module for network in (lesson, *views) for module in network.modules()):
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.momentum = stage.norm_momentum
         self._state: State | None = None
         self._confusion = np.zeros((lesson.model.n_classes,) * 2, np.int64)
         self._losses: list[float] = []
@@ -74,15 +80,18 @@ class Learner(L.LightningModule):
             model.to(self.device)
 
     def on_train_epoch_start(self) -> None:
-        # Dropout is a function of the pass, so that a resumed training is the same training.
-        torch.manual_seed(self.seed * 100_003 + self.current_epoch)
         self._state = None
+        # Networks are built for scoring, and Lightning leaves every module in the mode that it finds.
+        self.train()
         for model in self._views:
             model.train()
         for module in self._still():
             module.eval()
 
     def on_train_batch_start(self, batch: Batch, index: int) -> None:
+        # Dropout is a function of pass and batch, so that a resumed training is the same training.
+        key = (self.seed, self.current_epoch, index, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
         n_batches = max(int(self.trainer.num_training_batches), 1)
         progress = (self.current_epoch + index / n_batches) / self.stage.passes
         optimizer = self.optimizers()
@@ -114,6 +123,7 @@ class Learner(L.LightningModule):
         counts = self._confusion.copy()
         if self.trainer.world_size > 1:
             gathered = self.all_gather(torch.from_numpy(counts).to(self.device))
+            assert isinstance(gathered, Tensor)
             counts = gathered.sum(dim=0).cpu().numpy()
         found = {
             "val_loss": float(np.mean(self._losses)) if self._losses else math.inf,
@@ -153,7 +163,7 @@ def make_optimizer(lesson: Lesson, config: Optimizer) -> torch.optim.Optimizer:
         for (lr, decay), parameters in groups.items()
     ]
     if config.kind == "rmsprop":
-        return torch.optim.RMSprop(listed, lr=config.lr, eps=config.eps)
+        return torch.optim.RMSprop(listed, lr=config.lr, alpha=config.betas[1], eps=config.eps)
     kind = torch.optim.AdamW if config.kind == "adamw" else torch.optim.Adam
     return kind(listed, lr=config.lr, betas=config.betas, eps=config.eps)
 
@@ -243,7 +253,8 @@ class Recordings(L.LightningDataModule):
                        for begin, z in d.runs for a in range(begin, z - examples.context, n)]  # fmt: skip
             first = examples.context
         else:
-            batches, first = self._whole(plan_in_order(self._validation, n, _VALIDATED_ROWS)), 0
+            whole = self._stage.lesson == "chunks"
+            batches, first = self._whole(plan_in_order(self._validation, n, _VALIDATED_ROWS, whole)), 0
         return DataLoader(Pass(self._validation, self._share(batches), self._n_past, first), batch_size=None)
 
     def _whole(self, batches: Plan) -> Plan:

@@ -8,6 +8,8 @@ is told the true stages), there is a lesson of its own. Adding one is adding a c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -15,10 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from offline.examples import Batch
+from offline.pictures import draw
+from offline.sequences import Sequences
 from streamscore.errors import ConfigError
 from streamscore.models.base import ScoringModel, State, Timing
 from streamscore.models.deepsleepnet import DeepSleepNet, PretrainNet
 from streamscore.models.sleepeegnet import SleepEegNet
+from streamscore.models.vgg16 import BLOCK, Vgg16
 
 
 def grain_samples(timing: Timing) -> int:
@@ -44,7 +49,7 @@ class Lesson(nn.Module, ABC):
         Kind of network that it is for.
     """
 
-    needs: ClassVar[type[ScoringModel]] = ScoringModel
+    needs: ClassVar[type[ScoringModel]] = ScoringModel  # type: ignore[type-abstract]
     carries = False
 
     def __init__(self, model: ScoringModel) -> None:
@@ -65,6 +70,14 @@ class Lesson(nn.Module, ABC):
             Of the batch before; ``None`` where nothing came before.
         """
 
+    def prepare(self, recordings: Sequence[Sequences], folder: Path) -> Sequence[Sequences]:
+        """Return what batches are cut from.
+
+        That is the recordings, or what a part of the network that has nothing to learn makes of them, kept in
+        `folder`.
+        """
+        return recordings
+
     def kernels(self) -> list[Tensor]:
         """Weights that the L2 term is about."""
         named = getattr(self.model, "l2_kernels", None)
@@ -74,7 +87,8 @@ class Lesson(nn.Module, ABC):
 def _rows_afresh(model: ScoringModel, state: State | None, batch: Batch) -> State:
     """The state of a batch: carried where its rows go on, fresh where they begin."""
     fresh = model.initial_state(len(batch.x))
-    if state is None or len(state[0]) != len(batch.x):
+    # Other rows, or another look-ahead: all of them begin.
+    if state is None or any(old.shape != new.shape for old, new in zip(state, fresh, strict=True)):
         return fresh
     begins = batch.seen == 0
     return tuple(
@@ -98,6 +112,8 @@ class Stream(Lesson):
             described = (ends - read.lag_samples) // grain - 1 + batch.n_past  # column of y
             heard = batch.seen[:, None] * grain + ends >= read.warm_up_samples
             asked = ends > batch.first * grain
+            if batch.length is not None:  # nothing is said about a step by the zeros behind it
+                asked = asked & (ends <= batch.length[:, None] * grain)
             if timing.chunk_steps:
                 chunk = timing.chunk_steps
                 asked = asked & (ends // timing.step_samples % chunk == 0)
@@ -175,11 +191,39 @@ class Primed(Lesson):
         return logits[:, :, 0], batch.y[:, last - n : last], None
 
 
+class Images(Lesson):
+    """VGG16's pictures, each drawn once and kept on the disk: multitaper spectra have nothing to learn."""
+
+    needs = Vgg16
+
+    def __init__(self, model: ScoringModel) -> None:
+        super().__init__(model)
+        assert isinstance(model, Vgg16)
+        if model.remembers:
+            raise ConfigError(
+                "lesson images: single pictures cannot teach head convlstm_recurrent, which steps from epoch to "
+                "epoch; choose lesson stream, or head convlstm"
+            )
+
+    def prepare(self, recordings: Sequence[Sequences], folder: Path) -> Sequence[Sequences]:
+        assert isinstance(self.model, Vgg16)
+        return [draw(self.model, recording, folder) for recording in recordings]
+
+    def ask(self, model: ScoringModel, batch: Batch, state: State | None) -> tuple[Tensor, Tensor, State | None]:
+        assert isinstance(model, Vgg16)
+        pictures = batch.x.reshape(-1, 3, *batch.x.shape[2:])
+        # What is not learnt from goes through in blocks, which bounds memory.
+        blocks = torch.split(pictures, len(pictures) if self.training else BLOCK)
+        logits = torch.cat([model.score_images(block) for block in blocks])
+        return logits.reshape(len(batch.x), batch.n_steps, -1), batch.y[:, batch.n_past :], None
+
+
 LESSONS: dict[str, type[Lesson]] = {
     "stream": Stream,
     "chunks": Chunks,
     "epoch_cnn": EpochCnn,
     "decoder": Decoder,
+    "images": Images,
     "primed": Primed,
 }
 

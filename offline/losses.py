@@ -53,6 +53,8 @@ def loss_of(config: Loss, logits: Tensor, codes: Tensor, weights: Tensor) -> Ten
     if not known.any():
         return 0.0 * logits.sum()
     flat, truth = flat[known].float(), truth[known]
+    # Symbols beyond the classes (the end that SleepEEGNet's decoder is asked for) weigh 1.
+    weights = F.pad(weights, (0, flat.shape[1] - len(weights)), value=1.0)
     losses = F.cross_entropy(flat, truth, reduction="none", label_smoothing=config.smoothing)
     if config.kind == "focal":
         chance = torch.softmax(flat, dim=1).gather(1, truth[:, None])[:, 0]

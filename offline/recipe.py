@@ -72,6 +72,9 @@ class Examples(Strict):
         Nights: the whole recording is moved by up to this share of a step, anew in each pass.
     skip
         Nights: up to so many steps are left out at the start, anew in each pass.
+    smote
+        Rare states are filled up with synthetic steps (:mod:`offline.smote`) until they are this share of the most
+        frequent one; 0: none. The synthetic ones of a state follow one another, as in SleepEEGNet.
     """
 
     kind: Literal["windows", "nights"] = "windows"
@@ -86,6 +89,7 @@ class Examples(Strict):
     rows: int = Field(0, ge=0)
     shift: float = Field(0.0, ge=0, lt=1)
     skip: int = Field(0, ge=0)
+    smote: float = Field(0.0, ge=0, le=1)
 
 
 class Augment(Strict):
@@ -157,7 +161,8 @@ class Optimizer(Strict):
     Parameters
     ----------
     kind, lr, betas, eps, weight_decay
-        As in ``torch.optim``; `weight_decay` is AdamW's, and spares biases and normalisations.
+        As in ``torch.optim``; `weight_decay` is AdamW's, and spares biases and normalisations. RMSProp forgets
+        with ``betas[1]``.
     lr_of
         Prefix of parameter names → learning rate of their own; 0 leaves them as they are.
     schedule
@@ -201,6 +206,9 @@ class Stage(Strict):
         Passes without an improvement after which the stage ends; 0: none.
     look_aheads_s
         Look-aheads of which each batch draws one, so that one set of weights serves them all.
+    norm_momentum
+        Weight of a new batch in the running statistics of batch normalisations, in place of the network's; 0: the
+        network's. Published ones forget over thousands of batches, more than a small data set has.
     """
 
     name: str = "train"
@@ -215,6 +223,7 @@ class Stage(Strict):
     monitor: Literal["val_loss", "val_accuracy", "val_kappa", "val_macro_f1"] = "val_loss"
     patience: int = Field(0, ge=0)
     look_aheads_s: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    norm_momentum: float = Field(0.0, ge=0, le=1)
 
 
 class Recipe(Strict):

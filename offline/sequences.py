@@ -8,6 +8,7 @@ real one will. What it was given, and where its state was fresh, is the training
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,7 +165,7 @@ def sequences(
     raw = None
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        raw = path.with_name(f".{path.stem}.{os.getpid()}.f16")
+        raw = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.f16")
     tap = Tap(model_channels or len(spec.channels), len(spec.labels), n_samples, frame_shape, raw)
     try:
         found = _tapped(recording, spec, tap, channels, subject)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -355,12 +356,13 @@ def _run_stage(
         )
         try:
             trainer.fit(learner, data, ckpt_path=last if last.is_file() else None, weights_only=False)
+        except SystemExit:  # Lightning's answer to Ctrl-C, which it switches off
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from None
         except OSError as error:
             raise RecordError(
                 f"{folder}: cannot be written: {error}; make room or choose another folder"
             ) from error
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     kept = Path(keep.best_model_path) if stage.keep == "best" else last
     content = torch.load(kept, map_location="cpu", weights_only=False)
     prefix = "lesson.model."

@@ -24,21 +24,29 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.svm import SVC
 
-from offline import ucddb
+from offline.datasets.base import Dataset, open_dataset
+from offline.evaluate import evaluate_bundle
+from offline.evaluation_folder import without_nan
+from offline.figures import figures
+from offline.folds import make_folds
 from offline.provenance import provenance
-from offline.sequences import CodeArray, Sequences
-from streamscore.bundle import save_bundle
+from offline.recipe import load_recipe
+from offline.sequences import CodeArray, Sequences, sequences
+from streamscore.bundle import Bundle, Spec, save_bundle
 from streamscore.features.bands import BandArguments, BandFeatures
 from streamscore.labels import AASM5
 from streamscore.models import band_forest, band_svm
 from streamscore.models.band_forest import BandForest
 from streamscore.models.band_svm import BandSvm, pairs_of
 from streamscore.models.base import ScoringModel
+from streamscore.movies.base import Movie
 from streamscore.types import FloatArray
 
 DoubleArray = npt.NDArray[np.float64]
+#: Whose chain, channel and states are taken.
+RECIPE = "tinysleepnet-ucddb"
 #: The chain of these recordings ends at 35 Hz, so that the last band of the default holds nothing.
-ARGUMENTS = BandArguments(sfreq=ucddb.SFREQ, epoch_s=ucddb.EPOCH_S, edges_hz=(0.5, 4.0, 8.0, 12.0, 16.0, 30.0))
+ARGUMENTS = BandArguments(sfreq=128.0, epoch_s=30.0, edges_hz=(0.5, 4.0, 8.0, 12.0, 16.0, 30.0))
 N_TREES = 100
 #: Makes a decision of ± 1 certain, as far as libsvm's bound allows.
 CERTAIN_SLOPE = -100.0
@@ -236,6 +244,14 @@ class Kind(StrEnum):
 FIT: dict[Kind, Callable[..., ScoringModel]] = {Kind.SVM: fit_svm, Kind.FOREST: fit_forest}
 
 
+def describe_bundle(kind: Kind) -> Spec:
+    """Return the description of the bundle, without what the fit decides."""
+    section = load_recipe(RECIPE).bundle
+    assert section is not None
+    fields = {**section.model_dump(), "name": f"band-{kind}-ucddb", "model": f"band_{kind}", "model_args": {}}
+    return Spec(**fields)
+
+
 def fit_to(kind: Kind, recordings: Sequence[Sequences], seed: int) -> Any:
     """Fit to the labelled epochs of several recordings."""
     x = np.concatenate([recording.x for recording in recordings])
@@ -243,29 +259,63 @@ def fit_to(kind: Kind, recordings: Sequence[Sequences], seed: int) -> Any:
     return FIT[kind](x[y >= 0], y[y >= 0], ARGUMENTS, len(AASM5), seed)
 
 
+def read_all(dataset: Dataset, spec: Spec) -> list[Sequences]:
+    """Return the epochs of all recordings behind the chain."""
+    found = []
+    for entry in dataset.entries:
+        recording = dataset.read(entry)
+        assert not isinstance(recording, Movie)
+        found.append(sequences(recording, spec, ARGUMENTS.epoch_s, subject=entry.subject))
+    return found
+
+
 def main(
-    data: Annotated[Path, typer.Option(help="Folder of the ucddb*.npz files.")],
+    data: Annotated[Path, typer.Option(help="Folder of the UCDDB recordings.")],
     out: Annotated[Path, typer.Option(help="Folder for results and bundle.")],
     kind: Annotated[Kind, typer.Option(help="What to fit.")],
-    folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 6,
-    seed: Annotated[int, typer.Option(help="Of trees and of the folds that fit probabilities.")] = 0,
+    folds: Annotated[
+        str, typer.Option(help="Folds of the cross-validation, as streamscore evaluate has them.")
+    ] = "6",
+    seed: Annotated[int, typer.Option(help="Of trees, folds, and the folds that fit probabilities.")] = 0,
 ) -> None:
     """Cross-validate over subjects, then fit to all of them and write results and bundle."""
-    subjects = ucddb.load(data)
+    dataset, spec = open_dataset(data, "ucddb"), describe_bundle(kind)
+    subjects = read_all(dataset, spec)
     held = []
-    for fold, left_out in enumerate(ucddb.split(len(subjects), folds)):
-        model = fit_to(kind, [s for i, s in enumerate(subjects) if i not in left_out], seed)
-        held += [ucddb.HeldOut(subjects[i], fold, score(model, subjects[i].x)) for i in left_out]
-        typer.echo(f"fold {fold + 1} of {folds}: held-out AUC {ucddb.pooled_auc(held[-len(left_out) :]):.4f}")
-    name = f"band-{kind}-ucddb"
-    results = {"run": provenance("offline.train_bands"), "seed": seed, "cross_validation": ucddb.figures(held)}
+    for number, split in enumerate(make_folds(dataset.subjects, folds, seed=seed)):
+        # Nothing is chosen by validation subjects here, so that they are learnt from.
+        model = fit_to(kind, [s for s in subjects if s.subject not in split.test], seed)
+        fitted = spec.model_copy(update={"model_args": model.config.model_dump(mode="json")})
+        held += evaluate_bundle(Bundle(fitted, model, sha256=""), dataset, split.test)
+        typer.echo(f"fold {number + 1}: tested on {', '.join(split.test)}")
+    told = figures(held, pairs=[("W", "N3")], seed=seed)
+    pair = told["pooled"]["pairs"][0]
+    results = without_nan(
+        {
+            **provenance("offline.train_bands"),
+            "seed": seed,
+            "folds": folds,
+            "subjects": {"train": list(dataset.subjects), "validation": []},
+            "held_out": {
+                "wake_n3": pair,
+                "confusion": told["pooled"]["confusion"],
+                "subjects": [
+                    {"subject": row["subject"], "auc": row["pairs"][0]["auc"]["value"]} for row in told["subjects"]
+                ],
+            },
+        }
+    )
     model = fit_to(kind, subjects, seed)
-    spec = ucddb.spec(name, model.config.model_dump(mode="json"))
-    spec = spec.model_copy(update={"model": f"band_{kind}", "provenance": results})
+    args = model.config.model_dump(mode="json")
+    spec = spec.model_copy(update={"model_args": args, "provenance": results})
     out.mkdir(parents=True, exist_ok=True)
-    sha256 = save_bundle(out / f"{name}.safetensors", spec, model)
-    (out / f"{name}.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
-    typer.echo(f"wrote {out / name}.safetensors, sha256 {sha256[:12]}; held-out AUC {ucddb.pooled_auc(held):.4f}")
+    sha256 = save_bundle(out / f"{spec.name}.safetensors", spec, model)
+    (out / f"{spec.name}.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    area = pair["auc"]
+    told_area = f"{area['value']:.4f} ({area['low']:.4f}–{area['high']:.4f})"
+    typer.echo(
+        f"wrote {out / spec.name}.safetensors, sha256 {sha256[:12]}; held-out AUC of W against N3 {told_area}"
+    )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streamscore import __version__, cli_camera, cli_data, cli_evaluate, cli_explain, cli_report, cli_train
+from streamscore.cli_options import parse_channels
 from streamscore.errors import ConfigError, LoopError, StreamscoreError
 from streamscore.stop import stop_on_signals
 
@@ -80,19 +81,6 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-def _parse_channels(pairs: list[str] | None) -> dict[str, str] | None:
-    """Turn ``NAME=LABEL`` options into a mapping."""
-    if not pairs:
-        return None
-    mapping = {}
-    for pair in pairs:
-        name, equals, label = pair.partition("=")
-        if not equals or not name or not label:
-            raise ConfigError(f"--channel {pair!r}: write INPUT=LABEL, for example --channel EEG=C3-A2")
-        mapping[name] = label
-    return mapping
 
 
 def _rig_from_options(
@@ -184,7 +172,7 @@ def run(
         "cycle_s": cycle_s,
         "duration_s": source_duration_s,
         "speed": speed,
-        "channels": _parse_channels(channel),
+        "channels": parse_channels(channel),
     }
     overrides = {
         "bundle": bundle,
@@ -418,7 +406,7 @@ def score(
     """Score a recording offline with the same engine; writes a hypnogram as CSV and EDF+ annotations."""
     from streamscore.score import score_command
 
-    result = score_command(file, bundle, stream, _parse_channels(channel), hop_s, output, look_ahead_s)
+    result = score_command(file, bundle, stream, parse_channels(channel), hop_s, output, look_ahead_s)
     table = Table(title=f"{result.name}: {result.n_epochs} epochs", title_justify="left")
     for column in ("state", "epochs", "share"):
         table.add_column(column)

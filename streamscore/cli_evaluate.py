@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from streamscore.cli_options import parse_channels
 from streamscore.errors import ConfigError
 
 out = Console(highlight=False)
@@ -109,7 +110,7 @@ def evaluate(
         raise ConfigError("--folds: folds say who is tested; leave out --subjects and --baseline")
     look_aheads_s = parse_look_aheads(look_ahead)
     pairs = tuple(_parse_pair(text) for text in pair or ())
-    channels = _parse_channels(channel)
+    channels = parse_channels(channel)
     if folds is not None:
         from offline.cluster import Size
         from offline.crossval import crossval_command
@@ -197,12 +198,6 @@ def _parse_pair(text: str) -> tuple[str, str]:
     if not first or not second or first == second:
         raise ConfigError(f"--pair {text!r}: write two states, for example --pair W,N3")
     return first, second
-
-
-def _parse_channels(pairs: list[str] | None) -> dict[str, str] | None:
-    from streamscore.cli import _parse_channels
-
-    return _parse_channels(pairs)
 
 
 def _refuse_recipe(name: str) -> None:

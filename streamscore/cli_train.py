@@ -109,17 +109,13 @@ def train(
         parts = Split(train=names[0], validation=names[1], test=(), final=True)
     if threads:
         torch.set_num_threads(threads)
-    bundle = run(
-        chosen,
-        recordings,
-        parts,
-        output,
-        machine=Machine(
-            device.value, devices, strategy, workers, precision.value if precision is not None else None
-        ),
-        start=load_bundle(start) if start else None,
-        quiet=quiet,
-    )
+    machine = Machine(device.value, devices, strategy, workers, precision.value if precision is not None else None)
+    begun = load_bundle(start) if start else None
+    try:
+        bundle = run(chosen, recordings, parts, output, machine=machine, start=begun, quiet=quiet)
+    except KeyboardInterrupt:
+        out.print("stopped; the same command goes on from the end of the last pass")
+        raise typer.Exit(130) from None
     out.print(f"trained on {len(parts.train)} subjects, chosen by {len(parts.validation)}")
     out.print(f"bundle {bundle}")
     out.print(f"next: streamscore evaluate {bundle} --data FOLDER (of subjects that it never saw)", soft_wrap=True)

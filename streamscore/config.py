@@ -74,7 +74,7 @@ class StreamConfig(BaseModel):
     deadline_ms
         Latest time from the newest sample needed to the event; one hop by default.
     stall_s
-        Silence after which the state is UNKNOWN.
+        Silence after which the state is UNKNOWN, from when the next sample was due.
     delay_s
         Time from the event in the world to its stamp (exposure, amplifier), as measured by the user.
     calibration

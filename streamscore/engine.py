@@ -184,7 +184,8 @@ class Engine:
             expiry_s=self._config.command_expiry_s,
         )
         notices = [notice for lane in self._lanes for notice in lane.warm_up()]
-        gc.collect()
+        if self._main.info.speed:  # a collection must not fall into a decision; offline there is none to wait for
+            gc.collect()
         gc.freeze()
         shows = [sink for sink in self._sinks if type(sink).frame is not Sink.frame]
         show = partial(_show, shows) if shows else None

@@ -106,11 +106,14 @@ class Lane:
         # A replay at speed 20 has to be 20 times as quick.
         self.deadline_s = config.deadline_ms / 1e3 if config.deadline_ms else self.hop_s / (info.speed or 1.0)
         self._deadline = Deadline(self.deadline_s, STAGES)
+        # Time until a sample is due: band powers of 4-s epochs come every 4 s, which is no silence.
+        self._period_s = 1.0 / (info.sfreq * (info.speed or 1.0))
         return info
 
     def warm_up(self) -> list[tuple[Any, str]]:
-        """Run the network once; return what a person should know."""
-        self._scorer.warm_up()
+        """Run the network once, unless nothing waits for its first output; return what a person should know."""
+        if self.info.speed:
+            self._scorer.warm_up()
         return self._scorer.notices()  # they take time, which samples must not wait for
 
     def begin(
@@ -275,7 +278,7 @@ class Lane:
 
     def check_stall(self, now_s: float) -> None:
         """Make the state unknown when no samples came for too long."""
-        if self._stalled or now_s - self.last_data_s <= self._config.stall_s:
+        if self._stalled or now_s - self.last_data_s - self._period_s <= self._config.stall_s:
             return
         self._stalled = True
         reason = f"stalled: no samples for {self._config.stall_s:g} s"

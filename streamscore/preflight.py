@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,10 @@ def _listen(source: Source, info: StreamInfo, config: StreamConfig, listen_s: fl
             gaps += sum(not isinstance(piece, Segment) for piece in timebase.push(chunk))
     n = sum(len(chunk.stamps_s) for chunk in chunks)
     if n < 2:
-        return [Row("samples", f"{info.sfreq:g} Hz", f"{n} samples in {listen_s:g} s", False)]
+        found = f"{n} samples in {listen_s:g} s"
+        if listen_s < 2.5 / info.sfreq:
+            found += f", too short for this rate: listen for {math.ceil(5.0 / info.sfreq)} s (--listen-s)"
+        return [Row("samples", f"{info.sfreq:g} Hz", found, False)]
     stamps_s = np.concatenate([chunk.stamps_s for chunk in chunks])
     data = np.concatenate([chunk.data for chunk in chunks])
     sfreq = (n - 1) / max(float(stamps_s[-1] - stamps_s[0]), 1e-9)
@@ -135,14 +139,14 @@ def _listen(source: Source, info: StreamInfo, config: StreamConfig, listen_s: fl
         Row(
             "measured rate (Hz)",
             f"{info.sfreq:g} ± {100 * config.timebase.rate_tolerance:g} %",
-            f"{sfreq:.2f}",
+            f"{sfreq:.{2 if info.sfreq >= 1.0 else 4}f}",
             abs(sfreq / info.sfreq - 1) <= config.timebase.rate_tolerance,
         ),
         Row(
             "stamps",
-            f"jitter below {1e3 * config.timebase.jitter_tolerance_s:g} ms",
+            f"jitter below {1e3 * timebase.jitter_tolerance_s:g} ms",
             f"{timebase.stamps}, jitter at most {1e3 * jitter_s:.2f} ms",
-            bool(jitter_s <= config.timebase.jitter_tolerance_s),
+            bool(jitter_s <= timebase.jitter_tolerance_s),
         ),
         Row("losses", "none", f"{gaps} gaps, {timebase.counters.missing_samples} samples", gaps == 0),
     ]

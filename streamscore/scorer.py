@@ -114,8 +114,11 @@ class Scorer:
     #: Samples that no output is due for are put together up to this, because the chain takes as long for one
     #: sample as for a hundred.
     HELD_S = 0.1
-    #: Values that go through the network in one call when there is a backlog.
+    #: Values that go through the network in one call at most when there is a backlog.
     MAX_VALUES = 2**21
+    #: Values of consecutive steps of signals that are put together when there is a backlog: enough to make the
+    #: overhead of a call small, and few enough for what the layers make of them to stay in the cache.
+    BACKLOG_VALUES = 2**16
 
     def __init__(
         self,
@@ -154,7 +157,8 @@ class Scorer:
         if self._n_phases > 1:
             self._max_ticks = min(self._max_ticks, self._n_phases)
             self._rows = np.empty((self._max_ticks, *bundle.model.input_shape(1, step)[1:]), np.float32)
-        self._room = max(step, min(256, self.MAX_VALUES // n_values), 1)
+        n_backlog = 1 if self._is_movie else self.BACKLOG_VALUES // (n_values * step)
+        self._room = max(step * max(n_backlog, 1), min(256, self.MAX_VALUES // n_values), 1)
         self._held: list[Segment] = []
         self._next = 0
         # One step behind the oldest output that can be due in one go, and the stamps of what it describes.

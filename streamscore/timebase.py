@@ -19,6 +19,7 @@ another frequency axis.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -29,7 +30,11 @@ from streamscore.types import Chunk, Gap, Segment, TimeArray
 
 
 class Config(BaseModel):
-    """How stamps are judged."""
+    """How stamps are judged.
+
+    Streams of a few samples a second or less (band powers of 4-s epochs) are judged by their period where it is
+    longer than these: the tolerance is a quarter of it at least, and a clock has jumped back after three samples.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -84,6 +89,8 @@ class Timebase:
         Absolute index that the next sample has if it follows on.
     measured_sfreq
         Rate over the last :data:`RATE_WINDOW_S` of stamps in Hz; the nominal one until then.
+    jitter_tolerance_s
+        What counts, at this rate.
     """
 
     #: An exact step may differ from whole periods by this part of a period.
@@ -92,6 +99,9 @@ class Timebase:
     TRACKING_S = 2.0
     #: Span of stamps over which the rate is measured.
     RATE_WINDOW_S = 10.0
+    #: The same for slow streams, in sample periods: tolerance of jitter, backward jump, and span of the rate, in
+    #: which such jitter stays below the tolerance of the rate.
+    TOLERANCE_PERIODS, JUMP_PERIODS, RATE_PERIODS = 0.25, 2.5, 20.0
     #: Samples, in nominal seconds, after which a device that counts is looked at, and how far it may be off then.
     QUICK_WINDOW_S, QUICK_TOLERANCE = 1.0, 0.25
 
@@ -99,6 +109,11 @@ class Timebase:
         self._config = config
         self._period_s = 1.0 / sfreq
         self._sfreq = sfreq
+        self.jitter_tolerance_s = max(config.jitter_tolerance_s, self.TOLERANCE_PERIODS * self._period_s)
+        self._clock_jump_s = max(config.clock_jump_s, self.JUMP_PERIODS * self._period_s)
+        self._rate_window_s = max(self.RATE_WINDOW_S, self.RATE_PERIODS * self._period_s)
+        # As many regular samples as a rate window can hold.
+        self._window_samples = int(self._rate_window_s * sfreq / (1.0 - self.GRID_TOLERANCE)) + 2
         self._exact = config.stamps != "arrival"
         self._last_s: float | None = None
         self._last_counter: int | None = None
@@ -124,12 +139,13 @@ class Timebase:
         stamps_s, counters = chunk.stamps_s, chunk.counters
         self._note_offset(chunk.clock_offset_s)
         pieces: list[Segment | Gap] = []
+        irregular = self._irregular(stamps_s) if self._exact and counters is None and len(stamps_s) > 1 else None
         begin = i = 0  # samples begin … i - 1 follow on and are in no piece yet
         while i < len(stamps_s):
             if counters is not None:
                 verdict = self._place(float(stamps_s[i]), int(counters[i]))
-            elif self._exact and (n_regular := self._take_regular(stamps_s[i:])):
-                i += n_regular
+            elif self._exact and irregular is not None and (n := self._take_regular(stamps_s, i, irregular)):
+                i += n
                 continue
             else:
                 verdict = self._place(float(stamps_s[i]))
@@ -178,20 +194,27 @@ class Timebase:
             pieces.append(gap)
         self.next_index += n
 
-    def _take_regular(self, stamps_s: TimeArray) -> int:
-        """Take in the samples that follow on, one exact period each: all, for nearly all chunks.
+    def _irregular(self, stamps_s: TimeArray) -> list[int]:
+        """Indices of the samples that are not one exact period behind the sample before them in the chunk."""
+        with np.errstate(invalid="ignore"):  # infinite stamps, which are not regular
+            steps = (stamps_s[1:] - stamps_s[:-1]) * self._sfreq
+        is_regular = np.abs(steps - 1.0) <= self.GRID_TOLERANCE
+        return [] if is_regular.all() else (np.flatnonzero(~is_regular) + 1).tolist()
+
+    def _take_regular(self, stamps_s: TimeArray, i: int, irregular: list[int]) -> int:
+        """Take in the samples from `i` on that follow on, one exact period each: all, for nearly all chunks.
 
         Stops short of a sample that ends a rate window, for the slow path to judge. Returns their number.
         """
-        if self._last_s is None or self._broken or self._rate_fault or len(stamps_s) == 1:
+        if self._last_s is None or self._broken or self._rate_fault:
             return 0
-        with np.errstate(invalid="ignore"):  # infinite stamps, which are not regular
-            steps = np.diff(stamps_s, prepend=self._last_s) * self._sfreq
-        regular = np.abs(steps - 1.0) <= self.GRID_TOLERANCE
-        n = len(regular) if regular.all() else int(regular.argmin())
-        n = int(np.searchsorted(stamps_s[:n] - self._rate_t0_s, self.RATE_WINDOW_S))
+        if not abs((float(stamps_s[i]) - self._last_s) * self._sfreq - 1.0) <= self.GRID_TOLERANCE:
+            return 0
+        at = bisect_right(irregular, i)
+        end = min(irregular[at] if at < len(irregular) else len(stamps_s), i + self._window_samples)
+        n = int(np.searchsorted(stamps_s[i:end] - self._rate_t0_s, self._rate_window_s))
         if n:
-            self._last_s = self._rate_last_s = float(stamps_s[n - 1])
+            self._last_s = self._rate_last_s = float(stamps_s[i + n - 1])
             self._rate_n += n
             self._n_rejected = 0
         return n
@@ -231,12 +254,12 @@ class Timebase:
             return _DROPPED
         n_steps = counter - last_counter
         error_s = stamp_s - self._last_s - n_steps * self._period_s
-        if abs(error_s) > self._config.clock_jump_s:
+        if abs(error_s) > self._clock_jump_s:
             self.counters.clock_jumps += 1
             self._restart_rate(stamp_s)
             self._accept(stamp_s, stamp_s, n_missing=n_steps)
             return _Verdict(keep=False, n_missing=n_steps, reason="clock jumped")
-        n_paused = round(error_s * self._sfreq) if error_s > self._config.jitter_tolerance_s else 0
+        n_paused = round(error_s * self._sfreq) if error_s > self.jitter_tolerance_s else 0
         if n_paused:
             self._restart_rate(stamp_s)
         else:
@@ -270,7 +293,7 @@ class Timebase:
         periods = (stamp_s - last_s) * self._sfreq
         n_steps = round(periods)
         off_grid = abs(periods - n_steps) > self.GRID_TOLERANCE
-        near = abs(periods - 1.0) * self._period_s <= self._config.jitter_tolerance_s
+        near = abs(periods - 1.0) * self._period_s <= self.jitter_tolerance_s
         if self._config.stamps == "auto" and off_grid and near:
             self._exact = False
             self._expected_s = last_s + self._period_s
@@ -283,10 +306,10 @@ class Timebase:
     def _place_arrival(self, stamp_s: float) -> _Verdict:
         """Judge a sample whose stamp jitters, against the tracked expectation."""
         error_s = stamp_s - self._expected_s
-        if error_s < -self._config.jitter_tolerance_s:
+        if error_s < -self.jitter_tolerance_s:
             self.counters.late_samples += 1
             return self._reject(stamp_s, breaks=True)
-        if error_s > self._config.jitter_tolerance_s:
+        if error_s > self.jitter_tolerance_s:
             return self._accept(stamp_s, stamp_s, n_missing=max(round(error_s * self._sfreq), 1))
         return self._accept(stamp_s, self._expected_s + error_s * min(self._period_s / self.TRACKING_S, 1.0))
 
@@ -310,7 +333,7 @@ class Timebase:
         """
         self._n_rejected += 1
         self._broken |= breaks
-        if self._n_rejected * self._period_s < self._config.clock_jump_s:
+        if self._n_rejected * self._period_s < self._clock_jump_s:
             return _DROPPED
         n_missing = self._n_rejected - 1
         self.counters.clock_jumps += 1
@@ -324,7 +347,7 @@ class Timebase:
         """
         step_s = stamp_s - self._rate_last_s
         self._rate_last_s = stamp_s
-        if abs(step_s) > self._config.jitter_tolerance_s + self._period_s:
+        if abs(step_s) > self.jitter_tolerance_s + self._period_s:
             self._restart_rate(stamp_s)
         else:
             self._count_rate(stamp_s, 1)
@@ -342,7 +365,7 @@ class Timebase:
         self._rate_last_s = stamp_s
         self._rate_n += n_steps
         span_s = stamp_s - self._rate_t0_s + self._offset_s - self._rate_offset_s
-        if span_s >= self.RATE_WINDOW_S:
+        if span_s >= self._rate_window_s:
             self.measured_sfreq = self._rate_n / span_s
             self._rate_n, self._rate_t0_s, self._rate_offset_s = 0, stamp_s, self._offset_s
             if abs(self.measured_sfreq / self._sfreq - 1.0) <= self._config.rate_tolerance:
@@ -364,6 +387,7 @@ class Timebase:
     def _note_rate_fault(self) -> None:
         self.counters.rate_faults += 1
         # The first reason stays while it lasts, so that it is one gap.
+        digits = 1 if self._sfreq >= 10.0 else 3
         self._rate_fault = self._rate_fault or (
-            f"rate: stamps run at {self.measured_sfreq:.1f} Hz, the stream declares {self._sfreq:g} Hz"
+            f"rate: stamps run at {self.measured_sfreq:.{digits}f} Hz, the stream declares {self._sfreq:g} Hz"
         )

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from offline.atomic import replacing
 from offline.datasets.base import OPTIONS_FILE
-from offline.datasets.files import whole
 from offline.datasets.plain import TABLE_SUFFIX
 from streamscore.errors import ConfigError
 from streamscore.labels import MOUSE3, RUNREST
@@ -110,7 +110,7 @@ def simulate(kind: str, folder: Path, plan: Plan) -> Iterator[Path]:
         "licence": "CC0-1.0",
         "simulated": True,
     }
-    with whole(folder / OPTIONS_FILE) as path:
+    with replacing(folder / OPTIONS_FILE) as path:
         path.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     for k in range(plan.n_subjects):
         name = f"sim{plan.seed + k:05d}"
@@ -132,7 +132,7 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
             f"{folder}: holds other files ({', '.join(sorted(others)[:3])}); choose an empty folder with --to, "
             "so that simulated and other recordings never mix"
         )
-    with whole(readme) as path:
+    with replacing(readme) as path:
         path.write_text(text, encoding="utf-8")
 
 
@@ -220,9 +220,9 @@ def _write_movie(
     """Write the frames and what stands beside them; return states and running."""
     states, running = [], []
     beside = {"rate_hz": cortex.sfreq, "lights": [light], "mask": cortex.mask.astype(int).tolist()}
-    with whole(folder / f"{name}.json") as path:
+    with replacing(folder / f"{name}.json") as path:
         path.write_text(json.dumps(beside), encoding="utf-8")
-    with whole(folder / f"{name}.npy") as path:
+    with replacing(folder / f"{name}.npy") as path:
         shape = (n_frames, *cortex.frame_shape)
         frames = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=shape)
         at = 0
@@ -239,7 +239,7 @@ def _write_movie(
 def _write_npz(
     folder: Path, name: str, data: FloatArray, sfreq: float, channels: Sequence[str], units: Sequence[str]
 ) -> None:
-    with whole(folder / f"{name}.npz") as path:
+    with replacing(folder / f"{name}.npz") as path:
         np.savez(path, data=data, sfreq=sfreq, channels=np.array(channels), units=np.array(units))
 
 
@@ -263,7 +263,7 @@ def _write_bouts(
 
 
 def _write_table(folder: Path, name: str, rows: Iterable[tuple[float, float, str]]) -> None:
-    with whole(folder / f"{name}{TABLE_SUFFIX}") as path, path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(folder / f"{name}{TABLE_SUFFIX}") as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("start_s", "duration_s", "state"))
         writer.writerows(

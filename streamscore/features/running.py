@@ -42,16 +42,38 @@ class Running(ABC):
 
     def learn(self, block: FloatArray) -> None:
         """Take in ``(n_samples, n_channels)``; all blocks have as many samples."""
+        self.learn_all(block[None])
+
+    def learn_all(self, blocks: FloatArray) -> tuple[DoubleArray, DoubleArray]:
+        """Take in ``(n_blocks, n_samples, n_channels)``, one after the other.
+
+        Returns
+        -------
+        offsets, scales
+            After each of them, ``(n_blocks, n_channels)``.
+        """
+        offsets, scales = self._follow(blocks)
+        if len(blocks):
+            self.offset, self.scale = offsets[-1], scales[-1]
+        return offsets, scales
+
+    def _next_weight(self) -> float:
+        """Count a block; return its weight in the estimate, in which all before it have the rest."""
         self.n_blocks += 1
-        self._update(block, max(1.0 / self.n_blocks, 1.0 / self._tau_blocks))
+        return max(1.0 / self.n_blocks, 1.0 / self._tau_blocks)
 
     @property
     def _forgets(self) -> bool:
         return self.n_blocks > self._tau_blocks
 
     @abstractmethod
-    def _update(self, block: FloatArray, weight: float) -> None:
-        """Move `offset` and `scale`; the block counts as `weight`, all before it as 1 - `weight`."""
+    def _follow(self, blocks: FloatArray) -> tuple[DoubleArray, DoubleArray]:
+        """Do what :meth:`learn_all` does, but for keeping the last offset and scale."""
+
+
+def _by_channel(blocks: FloatArray) -> DoubleArray:
+    """Return ``(n_blocks, n_channels, n_samples)``: sums then run in the same order for one block and for many."""
+    return np.ascontiguousarray(blocks.transpose(0, 2, 1), dtype=np.float64)
 
 
 class RunningScale(Running):
@@ -59,12 +81,17 @@ class RunningScale(Running):
 
     def __init__(self, n_channels: int, tau_blocks: float) -> None:
         super().__init__(n_channels, tau_blocks)
-        self._log_scale = np.zeros(n_channels)
+        self._log_scale = [0.0] * n_channels
 
-    def _update(self, block: FloatArray, weight: float) -> None:
-        std = np.maximum(block.std(axis=0, dtype=np.float64), SCALE_FLOOR)
-        self._log_scale += weight * (np.log(std) - self._log_scale)
-        self.scale = np.exp(self._log_scale)
+    def _follow(self, blocks: FloatArray) -> tuple[DoubleArray, DoubleArray]:
+        # (Plain numbers: a night has ten thousands of blocks, and array arithmetic on a few values is slow.)
+        log_stds = np.log(np.maximum(_by_channel(blocks).std(axis=2), SCALE_FLOOR)).tolist()
+        for k, log_std in enumerate(log_stds):
+            weight = self._next_weight()
+            pairs = zip(self._log_scale, log_std, strict=True)
+            self._log_scale = log_stds[k] = [old + weight * (new - old) for old, new in pairs]
+        scales = np.exp(np.array(log_stds).reshape(-1, len(self.scale)))
+        return np.zeros_like(scales), scales
 
 
 class RunningMoments(Running):
@@ -74,12 +101,18 @@ class RunningMoments(Running):
         super().__init__(n_channels, tau_blocks)
         self._variance = np.zeros(n_channels)
 
-    def _update(self, block: FloatArray, weight: float) -> None:
-        step = block.mean(axis=0, dtype=np.float64) - self.offset
-        within = block.var(axis=0, dtype=np.float64)
-        self._variance = (1.0 - weight) * (self._variance + weight * step**2) + weight * within
-        self.offset = self.offset + weight * step
-        self.scale = np.maximum(np.sqrt(self._variance), SCALE_FLOOR)
+    def _follow(self, blocks: FloatArray) -> tuple[DoubleArray, DoubleArray]:
+        z = _by_channel(blocks)
+        means, within = z.mean(axis=2), z.var(axis=2)
+        offsets, variances = np.empty_like(means), np.empty_like(means)
+        offset = self.offset
+        for k, mean in enumerate(means):
+            weight = self._next_weight()
+            step = mean - offset
+            self._variance = (1.0 - weight) * (self._variance + weight * step**2) + weight * within[k]
+            offset = offset + weight * step
+            offsets[k], variances[k] = offset, self._variance
+        return offsets, np.maximum(np.sqrt(variances), SCALE_FLOOR)
 
 
 class RunningRange(Running):
@@ -93,13 +126,16 @@ class RunningRange(Running):
         self._low = np.full(n_channels, np.inf)
         self._high = np.full(n_channels, -np.inf)
 
-    def _update(self, block: FloatArray, weight: float) -> None:
-        low, high = block.min(axis=0).astype(np.float64), block.max(axis=0).astype(np.float64)
-        if self._forgets:
-            self._low += weight * (low - self._low)
-            self._high += weight * (high - self._high)
-        self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
-        self.offset, self.scale = self._low, np.maximum(self._high - self._low, SCALE_FLOOR)
+    def _follow(self, blocks: FloatArray) -> tuple[DoubleArray, DoubleArray]:
+        lows, highs = blocks.min(axis=1).astype(np.float64), blocks.max(axis=1).astype(np.float64)
+        for k, (low, high) in enumerate(zip(lows, highs, strict=True)):
+            weight = self._next_weight()
+            if self._forgets:
+                self._low += weight * (low - self._low)
+                self._high += weight * (high - self._high)
+            self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
+            lows[k], highs[k] = self._low, self._high
+        return lows, np.maximum(highs - lows, SCALE_FLOOR)
 
 
 class RunningQuartiles(Running):
@@ -123,13 +159,16 @@ class RunningQuartiles(Running):
         self._share = np.zeros((n_channels, len(self._borders) - 1))
         self._anchor: DoubleArray | None = None
 
-    def _update(self, block: FloatArray, weight: float) -> None:
-        if self._anchor is None:
-            self._anchor = np.median(block.astype(np.float64), axis=0)
-        self._share += weight * (self._histogram(block - self._anchor) - self._share)
-        below = np.cumsum(self._share, axis=1)
-        low, middle, high = (self._quantile(q, below) for q in QUARTILES)
-        self.offset, self.scale = middle + self._anchor, np.maximum(high - low, SCALE_FLOOR)
+    def _follow(self, blocks: FloatArray) -> tuple[DoubleArray, DoubleArray]:
+        offsets, scales = np.empty((2, len(blocks), len(self._share)))
+        for k, block in enumerate(blocks):
+            if self._anchor is None:
+                self._anchor = np.median(block.astype(np.float64), axis=0)
+            self._share += self._next_weight() * (self._histogram(block - self._anchor) - self._share)
+            below = np.cumsum(self._share, axis=1)
+            low, middle, high = (self._quantile(q, below) for q in QUARTILES)
+            offsets[k], scales[k] = middle + self._anchor, np.maximum(high - low, SCALE_FLOOR)
+        return offsets, scales
 
     def _histogram(self, distance: DoubleArray) -> DoubleArray:
         """Share ``(n_channels, n_bins)`` of the samples ``(n_samples, n_channels)`` in each bin."""

@@ -60,13 +60,17 @@ class SameConv1d(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         left, right = same_padding(x.shape[-1], self.kernel_size[0], self.stride[0])
+        if left == right:  # the convolution pads by itself, without a copy
+            return F.conv1d(x, self.weight, self.bias, self.stride, left)
         return super().forward(F.pad(x, (left, right)))
 
 
 def same_max_pool(x: Tensor, kernel: int) -> Tensor:
     """Max pooling with stride `kernel` and TensorFlow "SAME" padding, which never wins the maximum."""
     left, right = same_padding(x.shape[-1], kernel, kernel)
-    return F.max_pool1d(F.pad(x, (left, right), value=-math.inf), kernel)
+    if left or right:
+        x = F.pad(x, (left, right), value=-math.inf)
+    return F.max_pool1d(x, kernel)
 
 
 class FrozenStatisticsNorm(nn.Module):

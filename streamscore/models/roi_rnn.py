@@ -4,6 +4,9 @@ Source: Ajioka et al., "End-to-end deep learning approach to mouse behavior clas
 calcium imaging", PLoS Comput. Biol. 20(3): e1011074, 2024; layers and constants from MODELS.md 4.3, cells from
 0.3. The cells are those of Keras in TensorFlow 1.15, which PyTorch's cannot express: hard sigmoid gates, and a
 GRU that resets before it multiplies.
+
+With a carried state they take any stream of features, one sample a step, and tell any number of classes: the
+bundle ``mouse-bands`` scores sleep from the band powers of 4-s epochs.
 """
 
 from __future__ import annotations
@@ -67,6 +70,8 @@ class Config(BaseModel):
         Of the gates; the published networks have the ``"hard_sigmoid"`` ``clip(0.2 x + 0.5, 0, 1)``.
     look_ahead_s, max_look_ahead_s
         Look-ahead at run time, and the longest that the weights were trained for.
+    n_classes
+        Two are told by one log-odds, as published; more, with a carried state only, by a logit each.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,6 +86,7 @@ class Config(BaseModel):
     recurrent_activation: Literal["hard_sigmoid", "sigmoid"] = "hard_sigmoid"
     look_ahead_s: float = Field(0.0, ge=0)
     max_look_ahead_s: float = Field(0.5, ge=0)
+    n_classes: int = Field(2, ge=2)
 
     @property
     def look_ahead_frames(self) -> int:
@@ -94,6 +100,11 @@ class Config(BaseModel):
             raise ValueError(f"variant {self.variant!r} is for direction {wanted!r}, not {self.direction!r}")
         if self.variant != "lookahead" and self.look_ahead_s > 0:
             raise ValueError(f"look_ahead_s is for variant 'lookahead'; it must be 0 with {self.variant!r}")
+        if self.variant == "published" and self.n_classes != 2:
+            raise ValueError(
+                f"the published networks tell 2 classes, not {self.n_classes}; choose variant 'causal' or "
+                "'lookahead'"
+            )
         if self.look_ahead_s > self.max_look_ahead_s:
             raise ValueError(
                 f"look_ahead_s {self.look_ahead_s:g} is longer than max_look_ahead_s {self.max_look_ahead_s:g}; "
@@ -222,17 +233,17 @@ class RoiRnn(ScoringModel):
     Parameters by cell: simple 2,689, GRU 8,001, LSTM 10,657; bidirectional 5,377, 16,001 and 21,313.
     """
 
-    n_classes = 2
-
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         self.n_channels = config.n_channels
+        self.n_classes = config.n_classes
         sizes = config.n_channels, config.n_hidden, config.recurrent_activation
         self.forward_cell = CELLS[config.cell](*sizes)
         if config.direction == "bi":
             self.backward_cell = CELLS[config.cell](*sizes)
-        self.head = keras_start(nn.Linear(config.n_hidden * (2 if config.direction == "bi" else 1), 1))
+        n_features = config.n_hidden * (2 if config.direction == "bi" else 1)
+        self.head = keras_start(nn.Linear(n_features, config.n_classes if config.n_classes > 2 else 1))
 
     def carry_on(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
         """Run the forward cell from `state` over frames ``(batch, n, n_channels)``; return its outputs."""
@@ -243,7 +254,10 @@ class RoiRnn(ScoringModel):
         return torch.stack(outputs, dim=1), state
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Two logits whose softmax is the logistic of the one log-odds of run that the head gives."""
+        """One logit a class; of two classes, those whose softmax is the logistic of the log-odds of the second."""
+        if self.n_classes > 2:
+            logits: Tensor = self.head(hidden)
+            return logits
         log_odds = self.head(hidden)
         return torch.cat((-log_odds / 2, log_odds / 2), dim=-1)
 

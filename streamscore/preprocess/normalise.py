@@ -24,8 +24,9 @@ Where it is known from, the *estimator*:
     Constants from the bundle, `stored_offset` and `stored_scale` per channel, for calibrated amplifiers, or to
     reproduce offline what the papers did (:func:`whole_recording`).
 
-The estimate advances by whole seconds of the absolute index and is applied to the *next* second, so that the
-chunking cannot matter. A gap keeps it: losing samples does not change an electrode's gain.
+The estimate advances by whole seconds of the absolute index (by samples where they are longer) and is applied to
+the *next* one, so that the chunking cannot matter. A gap keeps it: losing samples does not change an electrode's
+gain.
 """
 
 from __future__ import annotations
@@ -102,7 +103,13 @@ class Normalise(Step):
         self.layout = layout
         self._config = config
         self._block_samples = max(round(sfreq), 1)
-        self._running = RUNNING[config.statistic](n_channels, config.tau_s)  # a block is a second
+        if config.statistic == "scale" and self._block_samples < 2 and config.estimator != "stored":
+            raise ValueError(
+                f"statistic 'scale' is made of the seconds of a signal, and at {sfreq:g} Hz one holds no spread; "
+                "choose statistic 'zscore' or 'robust'"
+            )
+        tau_blocks = config.tau_s * sfreq / self._block_samples
+        self._running = RUNNING[config.statistic](n_channels, tau_blocks)
         self._offset = np.zeros(n_channels, np.float32)
         self._scale = np.ones(n_channels, np.float32)
         self._block = np.empty((self._block_samples, n_channels), np.float32)
@@ -116,40 +123,68 @@ class Normalise(Step):
 
     def push(self, x: FloatArray, start: int) -> FloatArray:
         y = np.empty_like(x)
-        done = 0
-        while done < len(x):
-            offset = (start + done) % self._block_samples
-            n = min(self._block_samples - offset, len(x) - done)
-            part, out = x[done : done + n], y[done : done + n]
-            np.subtract(part, self._offset, out=out)
-            np.divide(out, self._scale, out=out)
-            if self._n_filled == offset:  # otherwise the block began inside a gap and is not complete
-                self._block[offset : offset + n] = part
-                self._n_filled += n
-            if offset + n == self._block_samples:
-                if self._n_filled == self._block_samples:
-                    self._learn()
-                self._n_filled = 0
-            done += n
+        n_block = self._block_samples
+        at = min(-start % n_block, len(x))
+        self._push_part(x[:at], y[:at], start)
+        n_whole = (len(x) - at) // n_block
+        if n_whole:
+            end = at + n_whole * n_block
+            shape = (n_whole, n_block, x.shape[1])
+            offsets, scales = self._learn(x[at:end].reshape(shape))
+            whole = y[at:end].reshape(shape)
+            np.subtract(x[at:end].reshape(shape), offsets, out=whole)
+            np.divide(whole, scales, out=whole)
+            at = end
+        self._push_part(x[at:], y[at:], start + at)
         return np.clip(y, *self._config.limits, out=y)
+
+    def _push_part(self, part: FloatArray, out: FloatArray, start: int) -> None:
+        """Take in samples that lie in one block and do not fill it alone."""
+        if len(part) == 0:
+            return
+        np.subtract(part, self._offset, out=out)
+        np.divide(out, self._scale, out=out)
+        first = start % self._block_samples
+        end = first + len(part)
+        if self._n_filled == first:  # otherwise the block began inside a gap and is not complete
+            self._block[first:end] = part
+            self._n_filled = end
+        if end == self._block_samples:
+            if self._n_filled == end:
+                self._learn(self._block[None])
+            self._n_filled = 0
 
     def reset(self) -> None:
         self._n_filled = 0
 
-    def _learn(self) -> None:
-        config = self._config
-        if config.estimator == "stored":
-            return
-        if (
-            config.estimator == "calibration"
-            and self._running.n_blocks * self._block_samples >= self.warm_up_samples
-        ):
-            return
-        if not np.isfinite(self._block).all():
-            return  # one bad second would spoil the estimate for ever
-        self._running.learn(self._block)
-        self._offset = self._running.offset.astype(np.float32)
-        self._scale = self._running.scale.astype(np.float32)
+    def _learn(self, blocks: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Learn whole blocks; one that is not finite is left out, as it would spoil the estimate for ever.
+
+        Parameters
+        ----------
+        blocks
+            ``(n, n_block, n_channels)``.
+
+        Returns
+        -------
+        offsets, scales
+            What was known before each, ``(n, 1, n_channels)``.
+        """
+        usable = np.flatnonzero(np.isfinite(blocks).all(axis=(1, 2)))[: self._n_to_learn(len(blocks))]
+        new_offsets, new_scales = self._running.learn_all(blocks[usable])
+        offsets = np.concatenate((self._offset[None], new_offsets.astype(np.float32)))
+        scales = np.concatenate((self._scale[None], new_scales.astype(np.float32)))
+        self._offset, self._scale = offsets[-1], scales[-1]
+        n_learnt = np.searchsorted(usable, np.arange(len(blocks)))
+        return offsets[n_learnt, None], scales[n_learnt, None]
+
+    def _n_to_learn(self, n_blocks: int) -> int:
+        """How many of the next `n_blocks` the estimator takes in."""
+        if self._config.estimator == "running":
+            return n_blocks
+        if self._config.estimator == "stored":
+            return 0
+        return max(-(-self.warm_up_samples // self._block_samples) - self._running.n_blocks, 0)
 
 
 def _of_channels(name: str, values: tuple[float, ...], n_channels: int) -> tuple[float, ...]:

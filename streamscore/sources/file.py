@@ -69,7 +69,8 @@ class FileSource(Source):
         recording = self._given or read_recording(self._config.path, self._config.stream)
         self.recording = recording
         names, columns = select_channels(recording.name, recording.channels, wanted, self._config.channels)
-        self._data = np.ascontiguousarray(recording.data[:, columns])
+        takes_all = columns == list(range(recording.data.shape[1]))  # a night as it is needs no copy
+        self._data = np.ascontiguousarray(recording.data if takes_all else recording.data[:, columns])
         self._stamps_s = recording.stamps_s
         self._offsets = recording.clock_offsets
         self._chunk_samples = max(round(self._config.chunk_s * recording.sfreq), 1)

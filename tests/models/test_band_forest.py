@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from sklearn.ensemble import RandomForestClassifier
 
 from offline import train_bands
-from offline.sequences import Sequences
 from offline.train_bands import Kind, export_forest, fit_forest, score
 from streamscore.bundle import load_bundle
 from streamscore.features.bands import BandArguments, BandFeatures
@@ -124,24 +123,36 @@ def test_a_class_without_epochs_has_no_probability() -> None:
     np.testing.assert_allclose(probs[:, ::2], np.exp(score(forest(), x)), rtol=0, atol=1e-6)
 
 
-def test_the_command_writes_a_bundle_that_loads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rng = np.random.default_rng(0)
-    subjects = []
-    for k in range(4):
-        y = np.arange(15) % 5
-        x = rng.standard_normal((15, 1, 3840)) * (1.0 + y[:, None, None])
-        y[3] = -1
-        subjects.append(Sequences(f"s{k}", x.astype(np.float32), y, np.arange(15), ((0, 15),), 15))
-    monkeypatch.setattr(train_bands.ucddb, "load", lambda _: subjects)
+def write_ucddb(folder: Path, n_subjects: int) -> None:
+    """Recordings in the layout of the UCDDB files, each stage a rhythm of its own; two epochs are missing."""
+    rng, t_s = np.random.default_rng(0), np.arange(3840) / 128.0
+    for k in range(n_subjects):
+        epoch = np.delete(np.arange(24), [9, 10]).astype(np.int16)
+        stage = rng.permutation(np.arange(24) % 5).astype(np.int8)
+        rhythm = np.sin(2.0 * np.pi * (2.0 + 5.0 * stage[epoch, None]) * t_s)
+        x = 300.0 * (rhythm + rng.standard_normal((len(epoch), 3840)))
+        arrays = {
+            "x": x.astype(np.int16),
+            "scale": 0.1,
+            "epoch": epoch,
+            "stage_all": stage,
+            "fs": 128,
+            "epoch_s": 30,
+        }
+        np.savez(folder / f"ucddb{k + 2:03d}.npz", **arrays)
+
+
+def test_the_command_writes_a_bundle_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_ucddb(tmp_path, 3)
     for kind in Kind:
-        train_bands.main(tmp_path, tmp_path, kind, folds=2, seed=0)
+        train_bands.main(tmp_path, tmp_path, kind, folds="3", seed=0)
         bundle = load_bundle(tmp_path / f"band-{kind}-ucddb.safetensors")
         assert bundle.spec.model == f"band_{kind}"
         results = json.loads((tmp_path / f"band-{kind}-ucddb.json").read_text())
         assert results == bundle.spec.provenance
-        assert results["cross_validation"]["auc_pooled"] > 0.9
+        assert results["subjects"]["train"] == ["ucddb002", "ucddb003", "ucddb004"]
+        assert results["held_out"]["wake_n3"]["auc"]["value"] > 0.9
+        assert [row["subject"] for row in results["held_out"]["subjects"]] != []
         assert "held-out AUC" in capsys.readouterr().out
 
 

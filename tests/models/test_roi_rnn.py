@@ -62,6 +62,17 @@ class TestLookAheadLstmWithoutLookAhead(ModelContract):
         return make(6, **TINY, cell="lstm", direction="bi", variant="lookahead")
 
 
+class TestCausalOfThreeClasses(ModelContract):
+    def make(self) -> RoiRnn:
+        return make(7, **TINY, variant="causal", n_classes=3, sfreq=0.25)
+
+
+class TestLookAheadOfThreeClasses(ModelContract):
+    def make(self) -> RoiRnn:
+        return make(8, **TINY, direction="bi", variant="lookahead", n_classes=3, sfreq=0.25, look_ahead_s=8,
+                    max_look_ahead_s=60)  # fmt: skip
+
+
 class TestPublishedSize:
     """MODELS.md 4.3 and 9."""
 
@@ -199,6 +210,13 @@ class TestAgainstTheEquations:
                     expected = probability(model, np.concatenate([past[described], future]))
                     assert got[newest, read] == pytest.approx(expected, abs=1e-5)
 
+    def test_more_than_two_classes_have_a_logit_each(self, frames: Array) -> None:
+        model = make(**TINY, variant="causal", n_classes=3)
+        logits, _ = run(model, torch.from_numpy(frames.T.astype(np.float32))[None])
+        weight, bias = (value.detach().double().numpy() for value in (model.head.weight, model.head.bias))
+        expected = keras(model, "forward", frames) @ weight.T + bias
+        np.testing.assert_allclose(logits[0, :, 0].double().numpy(), expected, rtol=0, atol=1e-5)
+
     def test_the_two_directions_do_not_share_weights(self, frames: Array) -> None:
         model = make(**WINDOW, direction="bi")
         before = scored(model, frames)
@@ -246,6 +264,8 @@ def test_initial_weights_are_those_of_keras() -> None:
         ({"variant": "causal", "half_window_frames": 3}, "half_window_frames would be ignored"),
         ({"cell": "simple", "recurrent_activation": "sigmoid"}, "recurrent_activation would be ignored"),
         ({"max_look_ahead_s": 1.0}, "max_look_ahead_s would be ignored"),
+        ({"n_classes": 3}, "published networks tell 2 classes, not 3; choose variant 'causal' or 'lookahead'"),
+        ({"n_classes": 1}, "greater than or equal to 2"),
     ],
 )
 def test_wrong_arguments_are_refused(wrong: dict[str, object], message: str) -> None:

@@ -22,6 +22,14 @@ from streamscore.score import score_recording
 from tests.offline.toys import toy_recipe, write_toy
 
 CPU = Machine(device="cpu")
+#: With all that draws or remembers: dropout, running statistics, averaged weights, altered examples.
+RESTLESS = toy_recipe(
+    {"dropout": 0.3, "norm": "batch"},
+    passes=4,
+    examples={"kind": "windows", "steps": 6, "stride": 0, "balance": "draw", "batch": 4},
+    augment={"gain": 0.1, "noise": 1.0},
+    optimizer={"kind": "adam", "lr": 0.01, "schedule": "cosine", "average": 0.9},
+)
 SPLIT = Split(train=("m0", "m1", "m2"), validation=("m3",), test=(), final=True)
 
 
@@ -67,7 +75,7 @@ def test_a_run_that_is_done_is_not_done_again(run: Path, toys: Dataset) -> None:
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_a_killed_training_goes_on_as_if_nothing_had_happened(run: Path, toys: Dataset, tmp_path: Path) -> None:
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(toys: Dataset, tmp_path: Path) -> None:
     """The process dies by SIGKILL in the middle of a pass."""
     out = tmp_path / "run"
     program = f"""
@@ -75,26 +83,41 @@ import os, signal, torch
 from pathlib import Path
 from offline.datasets.base import open_dataset
 from offline.learner import Learner
-from tests.offline.test_train import CPU, SPLIT
-from tests.offline.toys import toy_recipe
+from tests.offline.test_train import CPU, RESTLESS, SPLIT
 from offline.train import train
 torch.set_num_threads(1)
 step = Learner.training_step
 def dying(self, batch, index):
-    if (self.current_epoch, index) == (3, 2):
+    if (self.current_epoch, index) == (2, 2):
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, batch, index)
 Learner.training_step = dying
-train(toy_recipe(), open_dataset(Path({str(toys.folder)!r})), SPLIT, Path({str(out)!r}), machine=CPU, quiet=True)
+train(RESTLESS, open_dataset(Path({str(toys.folder)!r})), SPLIT, Path({str(out)!r}), machine=CPU, quiet=True)
 """
     died = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=False)
     assert died.returncode == -signal.SIGKILL
     assert not (out / "bundle.safetensors").exists()
-    train(toy_recipe(), toys, SPLIT, out, machine=CPU, quiet=True)
-    whole, resumed = (load_file(folder / "checkpoints/train/weights.safetensors") for folder in (run, out))
+    torch.set_num_threads(1)
+    for folder in (out, tmp_path / "whole"):
+        train(RESTLESS, toys, SPLIT, folder, machine=CPU, quiet=True)
+    whole, resumed = (
+        load_file(folder / "checkpoints/train/weights.safetensors") for folder in (tmp_path / "whole", out)
+    )
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
+
+
+def test_ctrl_c_ends_it_and_works_again_afterwards(
+    toys: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("offline.learner.Learner.training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(toy_recipe(), toys, SPLIT, tmp_path / "run", machine=CPU, quiet=True)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_another_training_in_the_same_folder_is_refused(run: Path, toys: Dataset) -> None:

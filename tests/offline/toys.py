@@ -36,7 +36,7 @@ def write_toy(
     return folder
 
 
-def toy_recipe(**changes: Any) -> Recipe:
+def toy_recipe(model_args: dict[str, Any] | None = None, **changes: Any) -> Recipe:
     """A small TinySleepNet; `changes` are fields of its only stage."""
     stage = {
         "examples": {"kind": "nights", "steps": 10, "batch": 2},
@@ -50,7 +50,13 @@ def toy_recipe(**changes: Any) -> Recipe:
             "bundle": {
                 "name": "toy",
                 "model": "tinysleepnet",
-                "model_args": {"epoch_s": EPOCH_S, "n_filters": 8, "n_hidden": 8, "dropout": 0.1},
+                "model_args": {
+                    "epoch_s": EPOCH_S,
+                    "n_filters": 8,
+                    "n_hidden": 8,
+                    "dropout": 0.0,
+                    **(model_args or {}),
+                },
                 "preprocess": [],
                 "vocabulary": "MOUSE3",
                 "sfreq": SFREQ,

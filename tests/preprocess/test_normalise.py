@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from streamscore.features.running import RunningQuartiles, Statistic
+from streamscore.features.running import RUNNING, RunningQuartiles, Statistic
 from streamscore.preprocess.normalise import Config, Normalise, build, whole_recording
 from streamscore.types import FloatArray
 from tests.contracts.step import StepContract
@@ -303,6 +303,18 @@ def test_a_silent_recording_gives_finite_numbers(statistic: Statistic) -> None:
 def test_minmax_stays_within_0_and_1() -> None:
     y = build(Config(statistic="minmax"), signals(SFREQ, 2)).push(np.concatenate((night(2), 10.0 * night(2))), 0)
     assert (y.min(), y.max()) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_blocks_learnt_together_are_those_learnt_one_by_one(statistic: Statistic) -> None:
+    blocks = night(40).reshape(-1, SECOND, 2)
+    together, single = (RUNNING[statistic](2, tau_blocks=7.0) for _ in range(2))
+    offsets, scales = together.learn_all(blocks)
+    for k, block in enumerate(blocks):
+        single.learn(block)
+        np.testing.assert_array_equal((offsets[k], scales[k]), (single.offset, single.scale))
+    np.testing.assert_array_equal((together.offset, together.scale), (single.offset, single.scale))
+    assert together.n_blocks == single.n_blocks == 40
 
 
 @pytest.mark.parametrize("distribution", ["standard_normal", "standard_cauchy", "standard_exponential"])
