@@ -24,7 +24,10 @@ class Strict(BaseModel):
 
 
 class BundleSection(Strict):
-    """What comes out, as in :class:`streamscore.bundle.Spec`."""
+    """What comes out, as in :class:`streamscore.bundle.Spec`.
+
+    A normaliser of `preprocess` may ask for ``constants: training`` (:mod:`offline.chain_constants`).
+    """
 
     name: str
     model: str

@@ -28,6 +28,7 @@ from torch import nn
 
 from offline.atomic import replacing
 from offline.card import card
+from offline.chain_constants import fitted
 from offline.constants import find_constants
 from offline.datasets.base import Dataset, open_dataset
 from offline.folds import Split
@@ -134,6 +135,9 @@ def train(
     if isinstance(cut, Dataset):
         cut.of((*split.train, *split.validation))  # tells of subjects that are not there
     folder = cache or out / "inputs"
+    if recipe.bundle is not None:
+        chain = fitted(recipe.bundle.preprocess, spec.channels, spec.sfreq, cut, split.train)
+        spec = spec.model_copy(update={"preprocess": chain})
     read = {part: _read(cut, getattr(split, part), spec, final, folder) for part in ("train", "validation")}
     weights: dict[str, torch.Tensor] = {} if start is None else dict(start.model.state_dict())
     figures: dict[str, Any] = {}

@@ -121,7 +121,7 @@ TRIALS: dict[str, Trial] = {
         }
     ),
     "baek-vgg16": Trial({**_VGG, **_HIDDEN}),
-    "baek-convlstm": Trial(_VGG),
+    "baek-convlstm": Trial({**_VGG, "stages.0.optimizer.lr": 0.0001}),  # at 0.0005 its gates saturate
     "vilamala": Trial({**_VGG, **_HIDDEN}),
 }
 

@@ -249,7 +249,7 @@ def main(
     out: Annotated[
         Path,
         typer.Option(
-            help="Folder for figures.json, page.md, card.md and the bundle; what it holds under ways is not done again."
+            help="Folder for page, card, bundle and figures.json; what is under ways in it is not done again."
         ),
     ],
 ) -> None:

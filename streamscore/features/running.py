@@ -7,6 +7,7 @@ recording gives (:func:`whole`), exactly or, for quantiles, to the width of a bi
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Literal
 
@@ -39,6 +40,16 @@ class Running(ABC):
         self.offset: DoubleArray = np.zeros(n_channels)
         self.scale: DoubleArray = np.ones(n_channels)
         self._tau_blocks = tau_blocks
+
+    def begin_at(self, offset: npt.ArrayLike, scale: npt.ArrayLike) -> None:
+        """Begin as if blocks with this offset and scale had been seen for the whole time constant.
+
+        Raises
+        ------
+        ValueError
+            If the estimate is made of more than these two.
+        """
+        raise ValueError("only the statistics 'scale' and 'zscore' can begin with stored constants")
 
     def learn(self, block: FloatArray) -> None:
         """Take in ``(n_samples, n_channels)``; all blocks have as many samples."""
@@ -83,6 +94,11 @@ class RunningScale(Running):
         super().__init__(n_channels, tau_blocks)
         self._log_scale = [0.0] * n_channels
 
+    def begin_at(self, offset: npt.ArrayLike, scale: npt.ArrayLike) -> None:
+        self.scale = np.array(scale, np.float64)
+        self._log_scale = np.log(self.scale).tolist()
+        self.n_blocks = math.ceil(self._tau_blocks)
+
     def _follow(self, blocks: FloatArray) -> tuple[DoubleArray, DoubleArray]:
         # (Plain numbers: a night has ten thousands of blocks, and array arithmetic on a few values is slow.)
         log_stds = np.log(np.maximum(_by_channel(blocks).std(axis=2), SCALE_FLOOR)).tolist()
@@ -100,6 +116,11 @@ class RunningMoments(Running):
     def __init__(self, n_channels: int, tau_blocks: float) -> None:
         super().__init__(n_channels, tau_blocks)
         self._variance = np.zeros(n_channels)
+
+    def begin_at(self, offset: npt.ArrayLike, scale: npt.ArrayLike) -> None:
+        self.offset, self.scale = np.array(offset, np.float64), np.array(scale, np.float64)
+        self._variance = self.scale**2
+        self.n_blocks = math.ceil(self._tau_blocks)
 
     def _follow(self, blocks: FloatArray) -> tuple[DoubleArray, DoubleArray]:
         z = _by_channel(blocks)

@@ -17,7 +17,8 @@ Where it is known from, the *estimator*:
 
 ``running``
     All seconds seen so far; forgets with time constant `tau_s` once that much was seen. Never looks ahead, follows
-    electrodes as they age.
+    electrodes as they age. With stored constants it begins there, as if that much had been seen: right at once
+    where they fit, and slowly moving to where they do not.
 ``calibration``
     The same, frozen after `warm_up_s`.
 ``stored``
@@ -54,7 +55,8 @@ class Config(BaseModel):
     tau_s, warm_up_s
         Time constant of forgetting, and how long the output must not be scored yet.
     stored_offset, stored_scale
-        One value a channel, for the estimator ``"stored"`` alone; the statistic ``"scale"`` has no offset.
+        One value a channel: what the estimator ``"stored"`` always takes, and ``"running"`` may begin with. The
+        statistic ``"scale"`` has no offset.
     clip
         The output is kept within ``± clip``, 20 if not given. ``"minmax"`` is kept within 0 and 1 instead.
     """
@@ -71,12 +73,18 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Config:
-        if self.estimator != "stored" and (self.stored_offset or self.stored_scale):
+        has_constants = bool(self.stored_offset or self.stored_scale)
+        if self.estimator == "calibration" and has_constants:
             raise ValueError(
-                f"estimator {self.estimator!r} learns by itself; leave out stored_offset and stored_scale, "
-                "or choose estimator 'stored'"
+                "estimator 'calibration' learns by itself; leave out stored_offset and stored_scale, or choose "
+                "estimator 'stored'"
             )
-        if self.estimator == "stored" and self.statistic == "scale" and self.stored_offset:
+        if self.estimator == "running" and has_constants and self.statistic not in ("scale", "zscore"):
+            raise ValueError(
+                f"a running {self.statistic!r} cannot begin with stored constants; leave out stored_offset and "
+                "stored_scale, or choose statistic 'scale' or 'zscore'"
+            )
+        if self.statistic == "scale" and self.stored_offset:
             raise ValueError(
                 "statistic 'scale' has no offset; leave out stored_offset or choose another statistic"
             )
@@ -115,11 +123,14 @@ class Normalise(Step):
         self._block = np.empty((self._block_samples, n_channels), np.float32)
         self._n_filled = 0
         self.warm_up_samples = round(config.warm_up_s * sfreq)
-        if config.estimator == "stored":
-            self.warm_up_samples = 0
+        if config.estimator == "stored" or config.stored_scale or config.stored_offset:
             self._scale[:] = _of_channels("stored_scale", config.stored_scale, n_channels)
             if config.statistic != "scale":
                 self._offset[:] = _of_channels("stored_offset", config.stored_offset, n_channels)
+            if config.estimator == "running":
+                self._running.begin_at(self._offset, self._scale)
+        if config.estimator == "stored":
+            self.warm_up_samples = 0
 
     def push(self, x: FloatArray, start: int) -> FloatArray:
         y = np.empty_like(x)

@@ -49,6 +49,16 @@ class TestStored(StepContract):
         return build(Config(estimator="stored", stored_scale=(10.0, 40.0)), self.layout)
 
 
+class TestRunningFromStored(StepContract):
+    """Follows the amplitude from what is known of it."""
+
+    def make(self) -> Normalise:
+        stored = {"stored_offset": (3.0, -2.0), "stored_scale": (10.0, 40.0)}
+        return build(
+            Config(estimator="running", statistic="zscore", warm_up_s=0.0, tau_s=5.0, **stored), self.layout
+        )
+
+
 class TestOddRate(StepContract):
     """A rate that is no whole number."""
 
@@ -279,6 +289,24 @@ def test_a_gap_keeps_what_is_known_of_any_statistic(statistic: Statistic) -> Non
     np.testing.assert_array_equal(step.push(night(1), 1000 * SECOND), other.push(night(1), 5 * SECOND))
 
 
+@pytest.mark.parametrize("statistic", ["scale", "zscore"])
+def test_a_running_estimate_begins_with_stored_constants_and_leaves_them_slowly(statistic: Statistic) -> None:
+    """As if the time constant had been seen: right at once, and a fifth of a time constant moves it by a fifth."""
+    tau_s, seen_s = 100.0, 20
+    stored = (
+        {"stored_scale": (4.0,)} if statistic == "scale" else {"stored_offset": (0.0,), "stored_scale": (4.0,)}
+    )
+    config = Config(estimator="running", statistic=statistic, tau_s=tau_s, warm_up_s=0.0, **stored)
+    step = build(config, signals(SFREQ, 1))
+    assert scale_at(build(config, signals(SFREQ, 1)), 0) == pytest.approx(4.0)
+    step.push(seconds([8.0] * seen_s), 0)
+    kept = (1.0 - 1.0 / tau_s) ** seen_s
+    expected = (
+        4.0**kept * 8.0 ** (1.0 - kept) if statistic == "scale" else (16.0 * kept + 64.0 * (1.0 - kept)) ** 0.5
+    )
+    assert scale_at(step, seen_s * SECOND) == pytest.approx(expected, rel=1e-3)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_a_bad_second_teaches_nothing(statistic: Statistic, bad: float) -> None:
@@ -355,7 +383,8 @@ def test_quartiles_need_no_more_memory_for_a_longer_recording() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"stored_scale": (1.0,)}, "estimator 'running' learns by itself"),
+        ({"stored_scale": (1.0,), "statistic": "robust"}, "a running 'robust' cannot begin with stored constants"),
+        ({"stored_scale": (1.0,), "stored_offset": (1.0,)}, "'scale' has no offset"),
         ({"estimator": "calibration", "stored_offset": (1.0,)}, "estimator 'calibration' learns by itself"),
         ({"estimator": "stored", "stored_scale": (0.0,)}, "greater than 0"),
         ({"estimator": "stored", "stored_scale": (np.nan,)}, "greater than 0|finite"),
