@@ -21,6 +21,11 @@ def card(recipe: Recipe, spec: Spec, about: Mapping[str, Any]) -> str:
     rows = [
         f"# {spec.name}",
         "",
+        *(
+            ["**Trained on simulated recordings only.** It says nothing about a real brain.", ""]
+            if about["simulated"]
+            else []
+        ),
         f"{recipe.title}. Scores {', '.join(spec.labels)} from {', '.join(spec.channels[:8])}"
         f"{' …' if len(spec.channels) > 8 else ''} at {spec.sfreq:g} Hz ({spec.unit}).",
         "",

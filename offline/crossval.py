@@ -166,7 +166,7 @@ def crossval_command(
         "run": provenance("streamscore"),
         "recipe": recipes[0].title if not sweep else f"{recipes[0].title}, settings chosen in each fold",
         "dataset": about_dataset(recordings),
-        "subjects": sorted({subject for split in splits for subject in split.test}),
+        "left_out": [one for result in done.values() for one in result.get("left_out", ())],
         "split": f"{folds}, by subject: {len(splits)} trainings, each tested on subjects that it never saw",
         "seed": seed,
         "in_sample": False,

@@ -6,6 +6,7 @@ run. Figures come from :mod:`offline.figures`, folders from :mod:`offline.evalua
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "evaluate_bundle", "figures", "lag_of", "refuse_training_subjects", "training_subjects"]
 
-#: Called with what a person should know.
-Tell = Callable[[str], None]
+#: Called with subject, session and reason of a recording that is left out.
+LeaveOut = Callable[[str, str, str], None]
 #: Called before each recording with its name, its number from 0 and how many there are.
 Progress = Callable[[str, int, int], None]
 
@@ -41,7 +42,7 @@ def evaluate_bundle(
     look_aheads_s: Sequence[float | None] = (None,),
     *,
     settings: Settings | None = None,
-    tell: Tell | None = None,
+    leave_out: LeaveOut | None = None,
     progress: Progress | None = None,
     seen: Callable[[Recording | Movie, Scored], None] | None = None,
 ) -> list[Scored]:
@@ -60,8 +61,9 @@ def evaluate_bundle(
         Look-aheads of the final outputs; None is the bundle's own.
     settings
         How they are scored.
-    tell
-        Told of recordings that are left out, and why.
+    leave_out
+        Called with subject, session and reason of each recording that is left out, because it is damaged or
+        nothing of it can be compared.
     progress
         Called before each recording with its name, its number from 0 and how many there are.
     seen
@@ -97,8 +99,8 @@ def evaluate_bundle(
                 group.append(one)
         except RecordingError as error:
             left_out.append(str(error))
-            if tell is not None:
-                tell(f"left out: {error}")
+            if leave_out is not None:
+                leave_out(str(span), _session(entry, span), str(error))
     if not scored[0]:
         raise RecordingError(f"{dataset.folder}: nothing could be evaluated:\n" + "\n".join(left_out))
     return [one for group in scored for one in group]
@@ -134,11 +136,26 @@ def entries_of(
 
 
 def training_subjects(bundle: Bundle) -> tuple[str, ...] | None:
-    """Subjects whose recordings the weights were trained or chosen on; None if the bundle does not say."""
-    told = bundle.spec.provenance.get("subjects")
-    if isinstance(told, Mapping):
-        return tuple(str(subject) for part in ("train", "validation") for subject in told.get(part) or ())
-    return None
+    """Subjects whose recordings the weights were ever trained or chosen on, those of the bundles that a
+    fine-tuning began with included; None if the bundle, or one of those, does not say.
+    """
+    names, is_all = _told_subjects(bundle.spec.provenance.get("subjects"))
+    return names if is_all else None
+
+
+def _told_subjects(told: object) -> tuple[tuple[str, ...], bool]:
+    """Subjects that ``provenance["subjects"]`` names, and whether these are all."""
+    if not isinstance(told, Mapping):
+        return (), False
+    names = [str(subject) for part in ("train", "validation") for subject in told.get(part) or ()]
+    is_all = True
+    if "before" in told:  # it was fine-tuned: whom its parent learnt from, in parts or in one list
+        before = told["before"]
+        if isinstance(before, list | tuple):
+            before = {"train": before}
+        earlier, is_all = _told_subjects(before)
+        names += earlier
+    return tuple(dict.fromkeys(names)), is_all
 
 
 def refuse_training_subjects(
@@ -149,7 +166,7 @@ def refuse_training_subjects(
     Returns
     -------
     in_sample
-        None if the bundle does not say whom it was trained on.
+        None if none of `spans` is known to be trained on, but the bundle does not say of all on whom it was.
     seen
         Which of `spans` it was trained on.
 
@@ -158,18 +175,27 @@ def refuse_training_subjects(
     BundleError
         If it was trained on one of them, and that is not allowed.
     """
-    trained = training_subjects(bundle)
-    if trained is None:
-        return None, ()
+    trained, is_all = _told_subjects(bundle.spec.provenance.get("subjects"))
     known = [Span.parse(subject) for subject in trained]
     seen = tuple(str(span) for span in spans if any(overlap(span, other) for other in known))
+    learnt = [other for other in known if any(overlap(span, other) for span in spans)]
     if seen and not allow:
         raise BundleError(
-            f"bundle {bundle.spec.name!r} was trained on {', '.join(seen)}: figures on them say how well it "
-            "remembers, not how well it scores others. Name other subjects with --subjects, cross-validate with "
-            "--folds, or add --allow-training-subjects, which marks every figure as in sample"
+            f"bundle {bundle.spec.name!r} was trained on {', '.join(map(str, learnt))}: figures on "
+            f"{', '.join(seen)} say how well it remembers, not how well it scores others. Name other subjects with "
+            f"--subjects{_hours_left(learnt)}, cross-validate with --folds, or add --allow-training-subjects, which "
+            "marks every figure as in sample"
         )
-    return bool(seen), seen
+    return (True if seen else False if is_all else None), seen
+
+
+def _hours_left(learnt: Sequence[Span]) -> str:
+    """Which later hours of animals that were learnt from in part can be evaluated on, in words."""
+    ends_h: dict[str, float] = {}
+    for span in learnt:
+        ends_h[span.subject] = max(ends_h.get(span.subject, 0.0), span.end_h)
+    others = [str(Span(subject, end_h)) for subject, end_h in ends_h.items() if math.isfinite(end_h)]
+    return f" (or other hours of these, as --subjects {','.join(others)})" if others else ""
 
 
 def _score_entry(

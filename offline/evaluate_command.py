@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from offline.baseline import Baseline
 from offline.datasets.base import Dataset, open_dataset
-from offline.evaluate import Progress, Tell, entries_of, evaluate_bundle, refuse_training_subjects
+from offline.evaluate import Progress, entries_of, evaluate_bundle, refuse_training_subjects
 from offline.evaluation_folder import about_bundle, results_of, write_evaluation
 from offline.look_ahead_curve import costs_of, curve_of, draw
 from offline.provenance import provenance
@@ -23,6 +23,10 @@ from streamscore.config import load_rig_file
 from streamscore.errors import ConfigError
 from streamscore.movies.base import Movie
 from streamscore.recordings.base import Recording
+
+
+#: Called with what a person should know.
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -101,13 +105,20 @@ def evaluate_command(request: Request, tell: Tell | None = None, progress: Progr
         if baseline is not None:
             beside.append(baseline.score(recording, scored))
 
+    left_out: list[dict[str, str]] = []
+
+    def leave_out(subject: str, session: str, reason: str) -> None:
+        left_out.append({"subject": subject, "session": session, "reason": reason})
+        if tell is not None:
+            tell(f"left out: {reason}")
+
     scored = evaluate_bundle(
         bundle,
         dataset,
         request.subjects,
         request.look_aheads_s,
         settings=settings,
-        tell=tell,
+        leave_out=leave_out,
         progress=progress,
         seen=look,
     )
@@ -134,7 +145,7 @@ def evaluate_command(request: Request, tell: Tell | None = None, progress: Progr
         "run": provenance("streamscore"),
         "bundle": about_bundle(bundle),
         "dataset": about_dataset(dataset),
-        "subjects": [str(span) for span in spans],
+        **about_scored(scored, left_out),
         "split": "subjects named by the user" if request.subjects is not None else "all subjects of the folder",
         "seed": request.seed,
         "in_sample": in_sample,
@@ -175,13 +186,16 @@ def camera_of(source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def about_dataset(dataset: Dataset) -> dict[str, Any]:
-    """What is told of the recordings."""
+    """What is told of the folder of the recordings."""
+    return {"kind": dataset.kind, "folder": str(dataset.folder), "simulated": dataset.is_simulated}
+
+
+def about_scored(scored: Sequence[Scored], left_out: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """What is told of whom was scored, and of recordings that were left out: subject, session and reason."""
     return {
-        "kind": dataset.kind,
-        "folder": str(dataset.folder),
-        "simulated": dataset.is_simulated,
-        "subjects": len(dataset.subjects),
-        "recordings": len(dataset.entries),
+        "subjects": sorted({one.subject for one in scored}),
+        "recordings": len({(one.subject, one.session) for one in scored}),
+        "left_out": [dict(one) for one in left_out],
     }
 
 

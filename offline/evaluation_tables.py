@@ -64,6 +64,11 @@ def show(content: Mapping[str, Any], out: Console) -> None:
     for way in ways:
         if "triggers" in way["pooled"]:
             _show_triggers(way, out)
+    left_out = content.get("left_out") or ()
+    if left_out:
+        out.print(f"[red]{len(left_out)} recordings were left out[/red], and no figure knows of them:")
+    for one in left_out:
+        out.print(f"  {one['session']}: {one['reason']}", markup=False, soft_wrap=True)
 
 
 def _show_classes(way: Mapping[str, Any], out: Console) -> None:

@@ -322,6 +322,8 @@ class Pass(Dataset[Batch]):
     n_look_aheads
         Of how many each batch draws one; 0: the last is meant. Batches that go on with rows of the one before keep
         its look-ahead, because a state belongs to one.
+    share
+        Number of this process, and how many train together: each takes its rows of every batch.
     """
 
     def __init__(
@@ -334,7 +336,9 @@ class Pass(Dataset[Batch]):
         sfreq: float = 1.0,
         key: tuple[int, ...] = (),
         n_look_aheads: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
+        self._rank, self._n_processes = share
         self._data, self._batches, self._n_past, self._first = data, batches, n_past, first
         self._altered, self._sfreq, self._key, self._n_look_aheads = altered, sfreq, key, n_look_aheads
         # First batch of the rows that a batch belongs to.
@@ -347,12 +351,13 @@ class Pass(Dataset[Batch]):
         return len(self._batches)
 
     def __getitem__(self, index: int) -> Batch:
-        batch = assemble(self._data, self._batches[index], self._n_past, self._first)
+        cuts = self._batches[index]
+        batch = assemble(self._data, cuts[self._rank :: self._n_processes] or cuts[:1], self._n_past, self._first)
         batch.look_ahead = -1
         if self._n_look_aheads:
             drawn = np.random.default_rng((*self._key, 2, self._begins[index]))
             batch.look_ahead = int(drawn.integers(self._n_look_aheads))
-        rng = np.random.default_rng((*self._key, 1, index))
+        rng = np.random.default_rng((*self._key, 1, index, self._rank))
         if self._altered is not None:
             step_samples = batch.x.shape[1 if batch.x.ndim == 4 else 2] // batch.n_steps
             batch.x = torch.from_numpy(

@@ -60,8 +60,10 @@ def score_fold(
     Returns
     -------
     dict
-        What :func:`train_fold` returns, and ``sha256`` of the bundle.
+        What :func:`train_fold` returns, ``sha256`` of the bundle, and ``left_out``: subject, session and reason of
+        recordings that could not be compared.
     """
+    left_out: list[dict[str, str]] = []
     done = train_fold(folder, **training)
     bundle = load_bundle(done["bundle"], None)
     dataset = _open(Recipe.model_validate(training["recipe"]), training["data"], training["kind"])
@@ -78,10 +80,13 @@ def score_fold(
         _split(training["split"]).test,
         look_aheads_s,
         settings=Settings(**(settings or {})),
+        leave_out=lambda subject, session, reason: left_out.append(
+            {"subject": subject, "session": session, "reason": reason}
+        ),
         seen=note_spectra,
     )
     write_all(folder / "scored", scored)
-    return {**done, "sha256": bundle.sha256}
+    return {**done, "sha256": bundle.sha256, "left_out": left_out}
 
 
 def _open(recipe: Recipe, data: str, kind: str) -> Dataset:

@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from offline import scored as scores
+from offline.evaluate_command import about_scored
 from offline.evaluation_folder import about_bundle, results_of, write_evaluation
 from offline.figures import figures
 from offline.look_ahead_curve import costs_of, curve_of, draw
@@ -94,6 +95,7 @@ def gather(out: Path, folders: Sequence[Path], about: dict[str, Any], options: O
         n_draws=options.draws,
         seed=options.seed,
     )
+    about |= about_scored(everything, about.get("left_out", ()))
     about["bundle"] = {**about_bundle(bundle), "sha256": None, "card": ""}  # as many as folds, alike in kind
     about["look_ahead_curve"] = curve if len(curve) > 1 else None
     write_evaluation(out, everything, about, spectra=spectra, results=results)

@@ -18,6 +18,7 @@ from offline.losses import l2_of, loss_of
 from offline.recipe import Optimizer, Stage
 from offline.sequences import Sequences
 from streamscore import metrics
+from streamscore.errors import ConfigError
 from streamscore.models.base import ScoringModel, State
 
 #: Labelled steps of a validation recording that go through the network at a time, and recordings side by side.
@@ -60,7 +61,7 @@ class Learner(L.LightningModule):
                     module.momentum = stage.norm_momentum
         self._state: State | None = None
         self._confusion = np.zeros((lesson.model.n_classes,) * 2, np.int64)
-        self._losses: list[float] = []
+        self._loss_sum, self._n_labels = 0.0, 0
 
     def view(self, number: int) -> ScoringModel:
         """The network with the look-ahead of this number; -1 is the last."""
@@ -70,6 +71,11 @@ class Learner(L.LightningModule):
         model = self.view(batch.look_ahead)
         logits, codes, self._state = self.lesson.ask(model, batch, self._state)
         loss = loss_of(self.stage.loss, logits, codes, self.weights)
+        if not torch.isfinite(loss):
+            raise ConfigError(
+                f"stage {self.stage.name!r}: the loss became NaN or infinite in pass {self.current_epoch + 1}; "
+                "lower optimizer.lr, set optimizer.clip_norm, or look for odd values with streamscore data check"
+            )
         self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch.x))
         if self.stage.loss.l2:
             loss = loss + self.stage.loss.l2 * l2_of(self.lesson.kernels())
@@ -102,7 +108,7 @@ class Learner(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._state = None
         self._confusion[:] = 0
-        self._losses = []
+        self._loss_sum, self._n_labels = 0.0, 0
         for model in self._views:
             model.eval()
 
@@ -113,27 +119,26 @@ class Learner(L.LightningModule):
         known = codes >= 0
         if not known.any():
             return
-        self._losses.append(float(loss_of(self.stage.loss, logits, codes, self.weights)))
+        n_labels = int(known.sum())
+        self._loss_sum += n_labels * float(loss_of(self.stage.loss, logits, codes, self.weights))
+        self._n_labels += n_labels
         n = self.lesson.model.n_classes
         said, truth = logits[known][:, :n].argmax(dim=1).cpu().numpy(), codes[known].cpu().numpy()
         inside = truth < n
         self._confusion += metrics.confusion_matrix(truth[inside], said[inside], n)
 
     def on_validation_epoch_end(self) -> None:
-        counts = self._confusion.copy()
-        if self.trainer.world_size > 1:
-            gathered = self.all_gather(torch.from_numpy(counts).to(self.device))
-            assert isinstance(gathered, Tensor)
-            counts = gathered.sum(dim=0).cpu().numpy()
+        # Where several processes train, each validates all recordings, so that there is nothing to gather.
+        counts = self._confusion
         found = {
-            "val_loss": float(np.mean(self._losses)) if self._losses else math.inf,
+            "val_loss": self._loss_sum / self._n_labels if self._n_labels else math.inf,
             "val_accuracy": metrics.accuracy(counts),
             "val_kappa": metrics.cohen_kappa(counts),
             "val_macro_f1": metrics.macro_f1(counts),
         }
-        # An undefined agreement (only one state in the validation recordings) counts as none.
-        tensors = {key: torch.tensor(0.0 if math.isnan(v) else v, dtype=torch.float32) for key, v in found.items()}
-        self.log_dict(tensors, sync_dist=self.trainer.world_size > 1)
+        # An undefined agreement (only one state in the validation recordings) counts as none; a loss never does.
+        counted = {k: 0.0 if math.isnan(v) and k != "val_loss" else v for k, v in found.items()}
+        self.log_dict({key: torch.tensor(value, dtype=torch.float32) for key, value in counted.items()})
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return make_optimizer(self.lesson, self.stage.optimizer)
@@ -233,13 +238,14 @@ class Recordings(L.LightningDataModule):
         batches = plan(self._train, stage.examples, np.random.default_rng((*key, 0)))
         made = Pass(
             self._train,
-            self._share(self._whole(batches)),
+            self._whole(batches),
             self._n_past,
             stage.examples.context,
             stage.augment,
             self._sfreq,
             key,
             len(stage.look_aheads_s),
+            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1),
         )
         return DataLoader(made, batch_size=None, num_workers=self._workers)
 
@@ -255,7 +261,7 @@ class Recordings(L.LightningDataModule):
         else:
             whole = self._stage.lesson == "chunks"
             batches, first = self._whole(plan_in_order(self._validation, n, _VALIDATED_ROWS, whole)), 0
-        return DataLoader(Pass(self._validation, self._share(batches), self._n_past, first), batch_size=None)
+        return DataLoader(Pass(self._validation, batches, self._n_past, first), batch_size=None)
 
     def _whole(self, batches: Plan) -> Plan:
         """Cut rows down to whole steps of the network; what is left of a run is too short to be scored."""
@@ -269,10 +275,3 @@ class Recordings(L.LightningDataModule):
             for b in batches
         ]
         return [batch for batch in cut if any(c.end > c.begin for c in batch)]
-
-    def _share(self, batches: Plan) -> Plan:
-        """The rows of this process, where several train together; each has as many batches as the others."""
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        if world == 1:
-            return batches
-        return [[batch[k] for k in range(rank % len(batch), len(batch), world)] or batch[:1] for batch in batches]

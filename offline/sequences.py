@@ -160,8 +160,8 @@ def sequences(
         If nothing of it can be scored.
     """
     n_samples = max(round(step_s * spec.sfreq), 1)
-    if path is None and frame_shape is not None:
-        raise ValueError("frames need a path to be kept at")
+    if (path is None) != (frame_shape is None):
+        raise ValueError("frames need a path to be kept at, and only frames")
     raw = None
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,9 @@ def _tapped(
     """Score `recording` with `tap` and return its notes."""
     n_samples = tap.timing.step_samples
     bundle = Bundle(spec, tap, sha256="")
-    aligned = on_grid(recording) if isinstance(recording, Recording) else recording
+    aligned = recording
+    if isinstance(recording, Recording):  # labels are on the clock of the stamps, whatever the clock here was
+        aligned = replace(on_grid(recording), clock_offsets=np.zeros((0, 2)))
     score = score_recording(aligned, bundle, channels=channels, hop_s=n_samples / spec.sfreq)
     valid = [p for p in score.posteriors if p.valid]
     if not valid:

@@ -19,7 +19,7 @@ from streamscore.movies.base import Movie
 from streamscore.recordings.base import Recording
 
 if TYPE_CHECKING:
-    from offline.datasets.base import Dataset, Entry
+    from offline.datasets.base import Dataset, Entry, Options
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _TEXT = re.compile(rf"(?P<subject>.+)@(?P<begin>{_NUMBER})-(?P<end>{_NUMBER})?h")
@@ -130,6 +130,7 @@ class SpanDataset:
                 )
         self.kind = dataset.kind
         self.folder = dataset.folder
+        self.config = dataset.config
         self.subjects: tuple[str, ...] = tuple(sorted(self._spans))
         self._whole = {
             (subject, f"{entry.session}{str(span).removeprefix(span.subject)}"): entry
@@ -140,6 +141,11 @@ class SpanDataset:
         self.entries: tuple[Entry, ...] = tuple(
             replace(entry, subject=subject, session=session) for (subject, session), entry in self._whole.items()
         )
+
+    @property
+    def config(self) -> Options:
+        """Options of the whole data set."""
+        return self._dataset.config
 
     def read(self, entry: Entry) -> Recording | Movie:
         """Read the recording of `entry`, cut to its span.

@@ -23,14 +23,17 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from offline.atomic import replacing
 from offline.card import card
 from offline.chain_constants import fitted
+from offline.checkpoints import WholeCheckpoints, read_checkpoint
 from offline.constants import find_constants
 from offline.datasets.base import Dataset, open_dataset
+from offline.evaluate import training_subjects
 from offline.folds import Split
 from offline.learner import Learner, Recordings
 from offline.lessons import grain_samples, make_lesson
@@ -40,7 +43,7 @@ from offline.provenance import provenance
 from offline.recipe import Recipe, Stage
 from offline.sequences import Sequences, kept_sequences, sequences
 from offline.smote import with_synthetic
-from offline.spans import SpanDataset, with_spans
+from offline.spans import Span, SpanDataset, with_spans
 from streamscore import plugins
 from streamscore.bundle import Bundle, Spec, load_bundle, save_bundle
 from streamscore.errors import BundleMismatchError, ConfigError, RecordError
@@ -48,6 +51,9 @@ from streamscore.labels import vocabulary
 from streamscore.models.base import ScoringModel
 
 BUNDLE_FILE = "bundle.safetensors"
+_PARTS = ("train", "validation")
+#: Share of the steps beyond which a person is told.
+_MUCH = 0.1
 #: What of a bundle decides what its network sees.
 _MADE_WITH = ("preprocess", "vocabulary", "sfreq", "channels", "frame_shape")
 
@@ -126,7 +132,7 @@ def train(
     machine = machine or Machine()
     spec = _spec(recipe, start)
     bundle_path = out / BUNDLE_FILE
-    _claim(out, recipe, dataset, split, start)
+    asked = _refuse_another(out, recipe, dataset, split, start)
     if bundle_path.is_file():
         return bundle_path
     t0_s = perf_counter()
@@ -138,7 +144,8 @@ def train(
     if recipe.bundle is not None:
         chain = fitted(recipe.bundle.preprocess, spec.channels, spec.sfreq, cut, split.train)
         spec = spec.model_copy(update={"preprocess": chain})
-    read = {part: _read(cut, getattr(split, part), spec, final, folder) for part in ("train", "validation")}
+    read = {part: _read(cut, getattr(split, part), spec, final, folder, quiet) for part in _PARTS}
+    _claim(out, recipe, asked)  # what cannot be read does not make the folder this training's
     weights: dict[str, torch.Tensor] = {} if start is None else dict(start.model.state_dict())
     figures: dict[str, Any] = {}
     for number, stage in enumerate(recipe.stages):
@@ -151,11 +158,16 @@ def train(
             f"recipe {recipe.title!r}: no stage trains {missing[0]}; the last must train the whole network"
         )
     final.load_state_dict({name: weights[name] for name in final.state_dict()})
+    subjects: dict[str, list[str] | None] = {part: list(getattr(split, part)) for part in _PARTS}
+    if start is not None:  # its weights remember them
+        known = training_subjects(start)
+        subjects["before"] = None if known is None else list(known)
     about = {
         **provenance("streamscore"),
         "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
         "dataset": {"kind": dataset.kind, "folder": str(dataset.folder)},
-        "subjects": {part: list(getattr(split, part)) for part in ("train", "validation")},
+        "simulated": dataset.is_simulated,
+        "subjects": subjects,
         "started_from": start.sha256 if start is not None else None,
         "device": _device_name(machine),
         "seconds": round(perf_counter() - t0_s, 1),
@@ -194,22 +206,36 @@ def _spec(recipe: Recipe, start: Bundle | None) -> Spec:
     return spec
 
 
-def _claim(out: Path, recipe: Recipe, dataset: Dataset, split: Split, start: Bundle | None) -> None:
-    """Make the folder this training's, or refuse one that is another's."""
+def _refuse_another(
+    out: Path, recipe: Recipe, dataset: Dataset, split: Split, start: Bundle | None
+) -> dict[str, Any]:
+    """Return what is asked for; refuse a folder that holds another training."""
     asked = {
         "recipe": recipe.model_dump(mode="json"),
         "split": asdict(split),
-        "dataset": dataset.kind,
+        "dataset": {"kind": dataset.kind, "sessions": _sessions(dataset, split)},
         "started_from": start.sha256 if start is not None else None,
     }
-    asked = json.loads(json.dumps(asked))
+    written: dict[str, Any] = json.loads(json.dumps(asked))
+    path = out / "split.json"
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != written:
+        raise ConfigError(
+            f"{out}: holds a training of another recipe, split, start or data; choose another folder with --out, "
+            "or remove this one"
+        )
+    return written
+
+
+def _sessions(dataset: Dataset, split: Split) -> list[str]:
+    """Recordings that are learnt from and that choose, with their sizes."""
+    wanted = {Span.parse(subject).subject for part in _PARTS for subject in getattr(split, part)}
+    return [f"{e.session} ({e.signal.stat().st_size} bytes)" for e in dataset.entries if e.subject in wanted]
+
+
+def _claim(out: Path, recipe: Recipe, asked: Mapping[str, Any]) -> None:
+    """Make the folder this training's."""
     path = out / "split.json"
     if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8")) != asked:
-            raise ConfigError(
-                f"{out}: holds a training of another recipe, split or start; choose another folder with --out, or "
-                "remove this one"
-            )
         return
     with replacing(out / "recipe.yaml") as beside:
         recipe.write(beside)
@@ -239,9 +265,14 @@ def _model(spec: Spec, args: Mapping[str, Any]) -> ScoringModel:
 
 
 def _read(
-    dataset: Dataset | SpanDataset, subjects: Sequence[str], spec: Spec, model: ScoringModel, folder: Path
+    dataset: Dataset | SpanDataset,
+    subjects: Sequence[str],
+    spec: Spec,
+    model: ScoringModel,
+    folder: Path,
+    quiet: bool,
 ) -> list[Sequences]:
-    """Return the recordings of some subjects as the network will see them."""
+    """Return the recordings of some subjects as the network will see them; tell what is odd about one."""
     grain_s = grain_samples(model.timing) / spec.sfreq
     found = []
     for entry in dataset.entries:
@@ -255,7 +286,8 @@ def _read(
                 if file
             ]
             made_with = {key: value for key, value in spec.model_dump(mode="json").items() if key in _MADE_WITH}
-            key = json.dumps([entry.session, files, made_with, model.frame_shape, grain_s])
+            labelled_by = [dataset.kind, dataset.config.model_dump(mode="json"), entry.subject]
+            key = json.dumps([entry.session, files, labelled_by, made_with, model.frame_shape, grain_s])
             path = folder / f"{entry.session}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
             if (kept := kept_sequences(path)) is not None:
                 found.append(kept)
@@ -271,6 +303,8 @@ def _read(
                 subject=entry.subject,
             )
         )
+        if not quiet:
+            _tell(found[-1], entry.signal, spec)
     silent = sorted(set(subjects) - {d.subject for d in found if (d.y >= 0).any()})
     if silent:
         raise ConfigError(
@@ -278,6 +312,20 @@ def _read(
             "streamscore data check on the folder, and leave them out or label them"
         )
     return found
+
+
+def _tell(found: Sequences, signal: Path, spec: Spec) -> None:
+    """Say what a person should know before hours are spent on a recording."""
+    counts = np.bincount(found.y[found.y >= 0], minlength=len(spec.labels))
+    notes = []
+    if (n_unlabelled := int((found.y < 0).sum())) > _MUCH * len(found.y):
+        notes.append(f"{n_unlabelled} of {len(found.y)} steps have no label")
+    if (n_lost := found.n_labelled - int(counts.sum())) > _MUCH * max(found.n_labelled, 1):
+        notes.append(f"{n_lost} labelled steps cannot be scored (warm-up, gaps, NaN)")
+    if (counts > 0).sum() == 1:
+        notes.append(f"one state alone, {spec.labels[int(counts.argmax())]}")
+    if notes:
+        Console(stderr=True, highlight=False).print(f"{signal}: {'; '.join(notes)}", markup=False, soft_wrap=True)
 
 
 def _run_stage(
@@ -305,6 +353,7 @@ def _run_stage(
     if stage.examples.smote:
         learnt = with_synthetic(learnt, stage.examples.smote, np.random.default_rng((recipe.seed, number)))
     views = [_shared(spec, stage, model, ahead_s) for ahead_s in stage.look_aheads_s]
+    _refuse_too_short(stage, number, model)
     lesson = make_lesson(stage.lesson, model)
     codes = np.concatenate([d.y for d in read["train"]])
     try:
@@ -357,9 +406,10 @@ def _run_stage(
             use_distributed_sampler=False,
             reload_dataloaders_every_n_epochs=1,
             default_root_dir=folder,
+            plugins=[WholeCheckpoints()],
         )
         try:
-            trainer.fit(learner, data, ckpt_path=last if last.is_file() else None, weights_only=False)
+            trainer.fit(learner, data, ckpt_path=last if last.is_file() else None)
         except SystemExit:  # Lightning's answer to Ctrl-C, which it switches off
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from None
@@ -368,7 +418,7 @@ def _run_stage(
                 f"{folder}: cannot be written: {error}; make room or choose another folder"
             ) from error
     kept = Path(keep.best_model_path) if stage.keep == "best" else last
-    content = torch.load(kept, map_location="cpu", weights_only=False)
+    content = read_checkpoint(kept)
     prefix = "lesson.model."
     state = {
         k.removeprefix(prefix): v.contiguous() for k, v in content["state_dict"].items() if k.startswith(prefix)
@@ -393,6 +443,20 @@ def _run_stage(
         for checkpoint in folder.glob("*.ckpt"):
             checkpoint.unlink()
     return state, figures
+
+
+def _refuse_too_short(stage: Stage, number: int, model: ScoringModel) -> None:
+    """Refuse examples at whose end the network has not said anything yet: nothing would be learnt from them."""
+    timing, grain, examples = model.timing, grain_samples(model.timing), stage.examples
+    least = timing.step_samples * max(timing.chunk_steps, 1)
+    if examples.kind == "windows":  # from night to night the state is carried
+        least = max(least, timing.warm_up_samples)
+    if stage.lesson == "stream" and (examples.context + examples.steps) * grain < least:
+        raise ConfigError(
+            f"stage {stage.name!r}: the network says nothing before it has seen {-(-least // grain)} steps, but "
+            f"examples have {examples.context + examples.steps}; add --set stages.{number}.examples.steps="
+            f"{-(-least // grain) - examples.context}"
+        )
 
 
 def _take_over(model: ScoringModel, weights: Mapping[str, torch.Tensor], stage: Stage) -> None:

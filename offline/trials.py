@@ -72,6 +72,40 @@ _VGG = {
     "stages.0.passes": 15,
 }
 _HIDDEN = {"bundle.model_args.n_hidden": 128}
+_CALCIUM = Plan(6, 0.15, cycle_s=180.0, side_px=16)
+_BILSTM = {
+    "bundle.model_args.frame_shape": [16, 16],
+    "bundle.model_args.n_filters": 8,
+    "bundle.model_args.n_blocks": 3,
+    "bundle.model_args.n_hidden": 16,
+    "stages.0.optimizer.lr": 0.005,
+}
+_STREAMING = {
+    **_BILSTM,
+    "bundle.model_args.attention_frames": 42,
+    "stages.0.examples.context": 42,
+    "stages.0.examples.batch": 4,
+    "stages.0.examples.per_pass": 160,
+    "stages.0.passes": 8,
+}
+_WHEEL = Plan(6, 0.05, side_px=16)
+_EFFICIENT = {
+    "bundle.model_args.frame_shape": [16, 16],
+    "bundle.model_args.width": 0.25,
+    "bundle.model_args.depth": 0.3,
+    "stages.0.examples.stride": 4,
+    "stages.0.examples.batch": 64,
+    "stages.0.optimizer.lr": 0.003,
+    "stages.0.norm_momentum": 0.1,
+}
+_RECURRENT = {
+    **_EFFICIENT,
+    "bundle.model_args.n_hidden": 16,
+    "stages.1.examples.stride": 8,
+    "stages.1.optimizer.lr": 0.003,
+    "stages.1.norm_momentum": 0.1,
+}
+_ROI = Plan(6, 0.05)
 
 #: Recipe → its trial.
 TRIALS: dict[str, Trial] = {
@@ -123,7 +157,42 @@ TRIALS: dict[str, Trial] = {
     "baek-vgg16": Trial({**_VGG, **_HIDDEN}),
     "baek-convlstm": Trial({**_VGG, "stages.0.optimizer.lr": 0.0001}),  # at 0.0005 its gates saturate
     "vilamala": Trial({**_VGG, **_HIDDEN}),
+    "calcium-sleep": Trial({**_BILSTM, "stages.0.passes": 6}, "calcium", _CALCIUM),
+    "calcium-sleep-causal": Trial(_STREAMING, "calcium", _CALCIUM),
+    "calcium-sleep-lookahead": Trial(
+        {
+            **_STREAMING,
+            "bundle.model_args.look_ahead_s": 1.0,
+            "bundle.model_args.max_look_ahead_s": 2.0,
+            "stages.0.examples.context": 76,
+            "stages.0.look_aheads_s": [0.0, 1.0, 2.0],
+        },
+        "calcium",
+        _CALCIUM,
+    ),
+    "mvg-cnn": Trial(
+        {
+            "bundle.model_args.n_filters": [8, 16, 32],
+            "stages.0.optimizer.lr": 0.005,
+            "stages.0.passes": 6,
+        },
+        "parcels",
+        Plan(6, 0.1, cycle_s=180.0),
+    ),
+    "run-rest-cnn": Trial(_EFFICIENT, "run_rest", _WHEEL),
+    "run-rest-cnn-gru": Trial(_RECURRENT, "run_rest", _WHEEL),
+    "run-rest-cnn-lstm": Trial(_RECURRENT, "run_rest", _WHEEL),
+    "roi-rnn": Trial({"stages.0.optimizer.lr": 0.005, "stages.0.passes": 8}, "roi", _ROI),
+    "roi-rnn-causal": Trial({"stages.0.passes": 6}, "roi", _ROI),
+    "roi-rnn-lookahead": Trial({"stages.0.examples.per_pass": 240, "stages.0.passes": 6}, "roi", _ROI),
 }
+
+
+def folder_of(trial: Trial) -> str:
+    """Name of the folder of what a trial learns from; trials with the same plan share it."""
+    plan = trial.plan
+    rate = f"-{plan.sfreq:g}hz" if plan.sfreq else ""
+    return f"simulated-{trial.simulated}-{plan.n_subjects}x{plan.hours:g}h{rate}"
 
 
 def open_trial(trial: Trial, folder: Path) -> tuple[Dataset, Split]:

@@ -176,6 +176,9 @@ p(N3)/p(W), one threshold for all subjects. In brackets: 95 % intervals, subject
 
 {pair_table(folds)}
 
+The baselines are z-scored over whole recordings, which no live scorer can know; pooled, the logistic regression is
+as good as the network.
+
 The pooled AUC of **{shown(network["pair"]["auc"], 4)}** is that of networks trained like this one without the
 subject in question. **The network in this file has seen all 17 subjects, 018 included**: whatever it scores on
 these recordings is in-sample and shows nothing (AUC {seen["pair"]["auc"]["value"]:.4f}). Held-out figures of
@@ -229,6 +232,9 @@ In brackets: 95 % intervals, subjects redrawn 1000 times. The network has no loo
 powers of single epochs, z-scored over the whole recording, which no live scorer can; they learn from the same
 subjects of the same folds. {_run(folds["run"], folds["seconds"])}; a busy machine, so that times say little.
 
+**Pooled, a logistic regression on band powers is as good** where nothing but W and N3 is to be told apart; within
+single subjects the network orders epochs better, and it needs nothing that comes later.
+
 Where the held-out epochs went (TinySleepNet, argmax of five stages; N1, N2 and REM are those of 018, whose network
 had never seen any):
 
@@ -253,6 +259,7 @@ epochs that all of them scored ({_counts(folds["five"][0], labels)}):
 {five_table(folds["five"], labels, folds["five_coverage"])}
 
 YASA was made for whole nights, and these are not: what it smooths over and scales by lacks most of N1, N2 and REM.
+Live it is not in the table: it waits at the start and after each gap, and these files are little else.
 
 ## Five stages within one night
 

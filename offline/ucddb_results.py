@@ -62,7 +62,7 @@ def held_out(folder: Path) -> list[Scored]:
 def kept(folder: Path, make: Callable[[], list[Scored]]) -> list[Scored]:
     """Return the scores in `folder`; they are made if it is absent, and appear there together."""
     if not folder.is_dir():
-        with tempfile.TemporaryDirectory(dir=make_folder(folder.parent)) as beside:
+        with tempfile.TemporaryDirectory(prefix=".", dir=make_folder(folder.parent)) as beside:
             write_all(Path(beside) / "scored", make())
             (Path(beside) / "scored").rename(folder)
     return read_folder(folder)
@@ -75,7 +75,7 @@ def make_folder(folder: Path) -> Path:
 
 
 def questions(dataset: Dataset, subjects: Sequence[str]) -> Iterator[tuple[Recording, Scored]]:
-    """Yield recordings, and the epochs that are asked about, about which nothing is said yet."""
+    """Yield recordings, and the epochs that are asked about, as if each had been answered with the first state."""
     for entry, span in entries_of(dataset, subjects):
         recording = prepared(dataset.read(entry))
         assert not isinstance(recording, Movie)
@@ -93,8 +93,8 @@ def questions(dataset: Dataset, subjects: Sequence[str]) -> Iterator[tuple[Recor
                 lag_s=0.0,
                 kind="baseline",
                 truth=inside(truth, t0_s, epoch_s, span, float(recording.stamps_s[0])),
-                codes=np.full(n, UNKNOWN_CODE, np.int8),
-                probs=np.full((n, len(recording.labels)), np.nan, np.float32),
+                codes=np.zeros(n, np.int8),
+                probs=np.eye(1, len(recording.labels), dtype=np.float32).repeat(n, axis=0),
                 stream_s=float(recording.duration_s),
                 compute_s=0.0,
             ),
@@ -187,7 +187,6 @@ def all_folds(folder: Path, dataset: Dataset, ways_folder: Path) -> dict[str, An
     with_yasa = {
         **ways,
         "YASA offline": kept(ways_folder / "yasa-offline", partial(yasa_offline, dataset, subjects)),
-        "YASA live": kept(ways_folder / "yasa-live-0", partial(yasa_live, dataset, subjects, 0)),
     }
     return {
         "run": content["run"],
@@ -257,7 +256,7 @@ def main(
     dataset, bundle = open_dataset(data, "ucddb"), load_bundle(final / BUNDLE_FILE)
     folds = all_folds(crossval, dataset, out / "ways")
     # What the final network has seen cannot test it; these figures only show that it was trained.
-    seen = evaluate_bundle(bundle, dataset)
+    seen = kept(out / "ways" / f"in-sample-{bundle.sha256[:12]}", partial(evaluate_bundle, bundle, dataset))
     content = without_nan(
         {
             "run": provenance("offline.ucddb_results"),

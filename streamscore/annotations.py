@@ -120,15 +120,15 @@ def states_of(
     Returns
     -------
     ScoredStates or None
-        None if no annotation is a state. Epochs between annotations are unscored (-1); where two
-        annotations overlap, the later one holds.
+        None if no annotation is a state. Epochs between annotations are unscored (-1).
 
     Raises
     ------
     RecordingError
-        If a text ``Sleep stage …`` is not of the vocabulary, or the annotations fit no regular grid.
+        If a text ``Sleep stage …`` is not of the vocabulary, two annotations overlap (one may be repeated
+        exactly), or they fit no regular grid.
     """
-    ordered = sorted(annotations)
+    ordered = sorted(set(annotations))
     labels = labels or _vocabulary_of(ordered)
     if labels is None:
         return None
@@ -138,6 +138,13 @@ def states_of(
 
     onsets_s = np.array([a.onset_s for a, _ in bouts])
     durations_s = _fill_durations(onsets_s, np.array([a.duration_s for a, _ in bouts]), epoch_s)
+    found = first_overlap(onsets_s, durations_s, [code for _, code in bouts])
+    if found is not None:
+        (one, _), (two, _) = (bouts[k] for k in found)
+        raise RecordingError(
+            f"{where}: annotation {one.text!r} at {one.onset_s:g} s for {one.duration_s:g} s and {two.text!r} at "
+            f"{two.onset_s:g} s overlap, so that it is not clear which holds; correct or remove one of them"
+        )
     epoch_s = epoch_s or _epoch_of(durations_s, where)
     t0_s = float(onsets_s[0])
     first = (onsets_s - t0_s) / epoch_s
@@ -159,6 +166,38 @@ def states_of(
     for (_, code), start, stop in zip(bouts, np.round(first), np.round(last), strict=True):
         codes[int(start) : int(stop)] = code
     return ScoredStates(labels, epoch_s, t0_s, codes)
+
+
+def first_overlap(
+    starts_s: npt.ArrayLike, durations_s: npt.ArrayLike, codes: npt.ArrayLike, slack_s: float | None = None
+) -> tuple[int, int] | None:
+    """Find two bouts that overlap, the first such two by time; bouts that repeat exactly do not count.
+
+    Parameters
+    ----------
+    starts_s, durations_s, codes
+        ``(n,)``, in any order.
+    slack_s
+        By how much neighbours may overlap, since files tell decimals; None is a part of the shortest bout.
+
+    Returns
+    -------
+    tuple of int or None
+        Their numbers.
+    """
+    starts, durations, states = np.asarray(starts_s), np.asarray(durations_s), np.asarray(codes)
+    order = np.lexsort((states, durations, starts))
+    keys = np.stack([starts, durations, states])[:, order]
+    order = order[np.append(True, (keys[:, 1:] != keys[:, :-1]).any(axis=0))[: len(order)]]
+    begins, ends = starts[order], (starts + durations)[order]
+    if slack_s is None:
+        slack_s = _GRID_TOLERANCE * float(durations[durations > 0].min(initial=HUMAN_EPOCH_S))
+    reach = np.maximum.accumulate(ends)
+    bad = np.flatnonzero((begins[1:] < reach[:-1] - slack_s) | (begins[1:] == begins[:-1]))
+    if not len(bad):
+        return None
+    later = int(bad[0]) + 1
+    return int(order[int(np.argmax(ends[:later]))]), int(order[later])
 
 
 def _vocabulary_of(annotations: Sequence[Annotation]) -> tuple[str, ...] | None:

@@ -31,6 +31,7 @@ class SimulatedKind(StrEnum):
     human = "human"
     mouse = "mouse"
     calcium = "calcium"
+    parcels = "parcels"
     run_rest = "run_rest"
     roi = "roi"
 
@@ -144,7 +145,9 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Of the first subject.")] = 0,
     sfreq: Annotated[
         float | None,
-        typer.Option(help="Samples or frames a second. [human 100, mouse 200, calcium 16.8, others 30]"),
+        typer.Option(
+            help="Samples or frames a second. [human 100, mouse 200, calcium and parcels 16.8, others 30]"
+        ),
     ] = None,
     cycle_s: Annotated[
         float | None, typer.Option(help="Length of a sleep cycle; a short one shows all states soon. [natural]")

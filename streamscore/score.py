@@ -159,8 +159,11 @@ def score_recording(
     """
     clock = VirtualClock()
     wanted = bundle.spec.channels
-    if isinstance(recording, Movie) and not channels and len(wanted) == len(recording.lights) == 1:
-        channels = {wanted[0]: recording.lights[0]}  # the only light is the one that is wanted
+    if isinstance(recording, Movie) and not channels and len(wanted) == 1:  # the only light is the one wanted
+        if len(recording.lights) == 1:
+            channels = {wanted[0]: recording.lights[0]}
+        elif not recording.lights and not {"lights", "tags"} & (camera or {}).keys():
+            camera = {**(camera or {}), "lights": wanted}
     section = _section(Path(recording.name), bundle, None, channels, chunk_s, camera, is_open=True)
     source: FileSource | MovieSource
     if isinstance(recording, Movie):

@@ -23,8 +23,23 @@ def test_stages_without_durations_last_to_the_next() -> None:
     assert scored((5, 0, "Sleep stage W")).epoch_s == 30.0
 
 
-def test_the_later_of_two_overlapping_bouts_holds() -> None:
-    assert scored((0, 120, "Sleep stage W"), (60, 30, "Sleep stage N1")).codes.tolist() == [0, 0, 1, 0]
+@pytest.mark.parametrize(
+    "second",
+    [(60, 30, "Sleep stage N1"), (0, 120, "Sleep stage N1"), (60, 60, "Sleep stage W"), (0, 0, "Sleep stage R")],
+)
+def test_bouts_that_overlap_are_refused_with_both_times(second: tuple[float, float, str]) -> None:
+    both = r"night\.edf: annotation 'Sleep stage .' at 0 s for \S+ s and 'Sleep stage .+' at (0|60) s overlap"
+    with pytest.raises(RecordingError, match=both):
+        states_of([Annotation(0, 120, "Sleep stage W"), Annotation(*second)], where="night.edf")
+
+
+def test_a_bout_that_is_written_twice_counts_once() -> None:
+    twice = [(0.0, 30.0, "Sleep stage W"), (30.0, 30.0, "Sleep stage N1")] * 2
+    assert scored(*twice).codes.tolist() == [0, 1]
+
+
+def test_decimals_of_neighbours_are_no_overlap() -> None:
+    assert scored((0, 30, "W"), (29.99, 30, "N1"), (60, 30, "N2")).codes.tolist() == [0, 1, 2]
 
 
 def test_what_is_between_bouts_is_unscored() -> None:

@@ -8,9 +8,11 @@ import h5py
 import numpy as np
 import pytest
 
+from streamscore.bundle import open_bundle
 from streamscore.errors import ConfigError, RecordingError
+from streamscore.movies.base import read_movie
 from streamscore.registration import register_command
-from streamscore.score import score_command
+from streamscore.score import score_command, score_recording
 
 RIG = """
 source: {kind: movie, path: unused.mat}
@@ -51,6 +53,14 @@ def test_a_file_of_one_light_is_not_taken_apart(recording: Path, tmp_path: Path)
     )
     with pytest.raises(RecordingError, match=r"has 1 lights .*but 2 are named"):
         score_command(recording, str(tmp_path / "rig.yaml"), None, None, None, tmp_path / "out")
+
+
+def test_a_movie_that_names_no_light_has_the_one_that_is_wanted(tmp_path: Path) -> None:
+    np.save(tmp_path / "mouse.npy", np.random.default_rng(0).normal(1000, 50, (40, 128, 128)).astype(np.float32))
+    bundle = open_bundle({"model": "efficientnet"})
+    score = score_recording(read_movie(tmp_path / "mouse.npy", rate_hz=30.0), bundle)
+    assert score.info.channels == bundle.spec.channels
+    assert any(posterior.valid for posterior in score.posteriors)
 
 
 def test_a_transform_is_not_written_where_it_cannot_be(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import typer
 from offline.provenance import provenance
 from offline.recipe import Recipe, load_recipe
 from offline.train import Machine, train
-from offline.trials import TRIALS, open_trial
+from offline.trials import TRIALS, folder_of, open_trial
 from streamscore.errors import ConfigError
 
 #: Least share of step time that should be compute.
@@ -63,7 +63,7 @@ def measure(name: str, recipe: Recipe, folder: Path, machine: Machine) -> list[T
         Takes recordings and the run; recordings of an earlier call are used again.
     """
     trial = TRIALS[name]
-    dataset, split = open_trial(trial, folder / f"{trial.simulated}-{trial.plan.sfreq}-{trial.plan.n_subjects}")
+    dataset, split = open_trial(trial, folder / folder_of(trial))
     run = folder / name
     shutil.rmtree(run, ignore_errors=True)
     train(recipe, dataset, split, run, machine=machine, quiet=True)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamscore.annotations import Annotation, ScoredStates, states_of
+from streamscore.annotations import Annotation, ScoredStates, first_overlap, states_of
 from streamscore.errors import ConfigError, RecordingError
 from streamscore.labels import AASM5, MOUSE3, RK6, RUNREST, UNKNOWN, UNKNOWN_CODE, VOCABULARIES, code_of
 
@@ -87,9 +87,10 @@ def on_grid(
     Raises
     ------
     RecordingError
-        If a word is unknown, the vocabulary is not clear, or the bouts fit no grid.
+        If a word is unknown, the vocabulary is not clear, two bouts overlap, or they fit no grid.
     """
     labels, codes = coded(bouts, naming, where)
+    _refuse_overlaps(bouts, codes, where)
     annotations = [
         Annotation(bout.start_s, bout.duration_s, labels[code] if code >= 0 else "Sleep stage ?")
         for bout, code in zip(bouts, codes, strict=True)
@@ -103,13 +104,35 @@ def on_grid(
 def by_sample(
     bouts: Sequence[Bout], naming: Naming, where: Path | str, n_samples: int, sfreq: float
 ) -> ScoredStates:
-    """Give each of `n_samples` the state of the bout that its middle lies in; an epoch is one sample."""
+    """Give each of `n_samples` the state of the bout that its middle lies in; an epoch is one sample.
+
+    Raises
+    ------
+    RecordingError
+        If a word is unknown, the vocabulary is not clear, or two bouts overlap.
+    """
     labels, codes = coded(bouts, naming, where)
+    _refuse_overlaps(bouts, codes, where, slack_s=1.0 / sfreq)
     states = np.full(n_samples, UNKNOWN_CODE, np.int8)
     for bout, code in sorted(zip(bouts, codes, strict=True), key=lambda pair: pair[0].start_s):
         first, last = (round(t_s * sfreq) for t_s in (bout.start_s, bout.start_s + bout.duration_s))
         states[max(first, 0) : max(last, 0)] = code
     return ScoredStates(labels, 1.0 / sfreq, 0.0, states)
+
+
+def _refuse_overlaps(
+    bouts: Sequence[Bout], codes: Sequence[int], where: Path | str, slack_s: float | None = None
+) -> None:
+    """Nobody can say which of two bouts holds that overlap; one that is written twice is the same bout."""
+    found = first_overlap([b.start_s for b in bouts], [b.duration_s for b in bouts], codes, slack_s)
+    if found is not None:
+        one, two = (
+            f"{f'line {b.line}: ' if b.line else ''}{b.word!r} from {b.start_s:g} s to {b.start_s + b.duration_s:g} s"
+            for b in (bouts[k] for k in found)
+        )
+        raise RecordingError(
+            f"{where}: two bouts overlap, so that it is not clear which holds ({one}; {two}); correct or remove one"
+        )
 
 
 def coded(bouts: Sequence[Bout], naming: Naming, where: Path | str) -> tuple[tuple[str, ...], list[int]]:

@@ -128,12 +128,14 @@ def _judged(path: Path) -> list[Bout]:
         raise RecordingError(f"{path}: has no lines of epochs ('date time,number,stage,…'); export it again")
     starts_s = [_time_of_day_s(path, line, row[0]) for line, row in rows]
     epoch_s = (starts_s[1] - starts_s[0]) % 86400.0
+    # Every epoch by its own time: a line that is missing must not move those behind it.
+    elapsed_s = np.cumsum([0.0, *(np.diff(starts_s) % 86400.0)])
     bouts = []
-    for k, (line, row) in enumerate(rows):
+    for start_s, (line, row) in zip(elapsed_s.tolist(), rows, strict=True):
         if len(row) < 3:
             raise RecordingError(f"{path}, line {line}: has no stage; export the file again")
         word = row[2].strip().removesuffix("*")
-        bouts.append(Bout(k * epoch_s, epoch_s, _SLEEPSIGN_WORDS.get(word, word), line))
+        bouts.append(Bout(start_s, epoch_s, _SLEEPSIGN_WORDS.get(word, word), line))
     return bouts
 
 

@@ -23,6 +23,7 @@ from offline.datasets.base import OPTIONS_FILE
 from offline.datasets.plain import TABLE_SUFFIX
 from streamscore.errors import ConfigError
 from streamscore.labels import MOUSE3, RUNREST
+from streamscore.models.mvg_cnn import PARCELS
 from streamscore.simulate.cortex import ONE_LIGHT, Cortex
 from streamscore.simulate.cortex_map import CortexMap
 from streamscore.simulate.simulator import Simulator
@@ -33,6 +34,8 @@ README = "README.txt"
 CALCIUM_EPOCH_S = 10.0
 #: Regions of one hemisphere, as many as the published traces have, and their size.
 ROIS_A_SIDE, ROI_RADIUS_MM = 25, 0.35
+#: Parcels of one hemisphere that MVG-CNN reads.
+PARCELS_A_SIDE = len(PARCELS) // 2
 _ROI_SIDE_PX = 64
 #: Samples or frames made at a time.
 _PIECE = 4096
@@ -162,25 +165,44 @@ def _write_run_rest(folder: Path, name: str, seed: int, plan: Plan, sfreq: float
 
 
 def _write_roi(folder: Path, name: str, seed: int, plan: Plan, sfreq: float) -> None:
-    """ΔF/F of discs, the means of raw fluorescence over them: blood is in it, as in a one-colour recording."""
     shape = (_ROI_SIDE_PX, _ROI_SIDE_PX)
     cortex = Cortex(seed=seed, lights=ONE_LIGHT, sfreq=sfreq, frame_shape=shape, sleeps=False)
-    discs = rois(cortex.drawing)
+    traces, _, running = _traces(cortex, rois(cortex.drawing), round(plan.hours * 3600 * sfreq))
+    channels = tuple(f"ROI{k}" for k in range(1, traces.shape[1] + 1))
+    _write_npz(folder, name, traces, sfreq, channels, ("",) * len(channels))
+    _write_bouts(folder, name, running, sfreq, RUNREST)
+
+
+def _write_parcels(folder: Path, name: str, seed: int, plan: Plan, sfreq: float) -> None:
+    shape = (_ROI_SIDE_PX, _ROI_SIDE_PX)
+    cycle = {} if plan.cycle_s is None else {"cycle_s": plan.cycle_s}
+    cortex = Cortex(seed=seed, lights=ONE_LIGHT, sfreq=sfreq, frame_shape=shape, **cycle)  # type: ignore[arg-type]
+    traces, states, _ = _traces(cortex, rois(cortex.drawing, PARCELS_A_SIDE), round(plan.hours * 3600 * sfreq))
+    _write_npz(folder, name, traces, sfreq, PARCELS, ("",) * len(PARCELS))
+    _write_epochs(folder, name, states, sfreq, CALCIUM_EPOCH_S, MOUSE3)
+
+
+def _traces(
+    cortex: Cortex, discs: npt.NDArray[np.bool_], n_frames: int
+) -> tuple[FloatArray, npt.NDArray[np.int8], npt.NDArray[np.int8]]:
+    """ΔF/F of discs, ``(n_frames, n_discs)``, states and running.
+
+    They are the means of raw fluorescence over discs: blood is in them, as in a one-colour recording.
+    """
     weights = (discs / discs.sum(axis=(1, 2), keepdims=True)).reshape(len(discs), -1).T.astype(np.float32)
-    traces, running = [], []
-    for n in _pieces(round(plan.hours * 3600 * sfreq), _MOVIE_PIECE):
+    traces, states, running = [], [], []
+    for n in _pieces(n_frames, _MOVIE_PIECE):
         piece = cortex.read(n)
         traces.append((piece.frames[:, 0].reshape(n, -1) - cortex.dark_frame.ravel()) @ weights)
+        states.append(piece.states)
         running.append(piece.running)
     raw = np.concatenate(traces)
     rest = raw.mean(axis=0)
-    channels = tuple(f"ROI{k}" for k in range(1, len(discs) + 1))
-    _write_npz(folder, name, ((raw - rest) / rest).astype(np.float32), sfreq, channels, ("",) * len(channels))
-    _write_bouts(folder, name, np.concatenate(running), sfreq, RUNREST)
+    return ((raw - rest) / rest).astype(np.float32), np.concatenate(states), np.concatenate(running)
 
 
-def rois(drawing: CortexMap) -> npt.NDArray[np.bool_]:
-    """Discs spread evenly over both hemispheres, ``(50, height, width)``: 1 to 25 left, 26 to 50 right.
+def rois(drawing: CortexMap, n_a_side: int = ROIS_A_SIDE) -> npt.NDArray[np.bool_]:
+    """Discs spread evenly over both hemispheres, ``(2 * n_a_side, height, width)``: the left ones first.
 
     Each is as far from those before it as can be, beginning at the forelimb area; the right side mirrors the left.
     """
@@ -189,7 +211,7 @@ def rois(drawing: CortexMap) -> npt.NDArray[np.bool_]:
     places = np.stack([x_mm[left], y_mm[left]], axis=1)
     chosen = [int(np.argmin(np.hypot(places[:, 0] + 2.25, places[:, 1] - 0.25)))]
     far = np.full(len(places), np.inf)
-    while len(chosen) < ROIS_A_SIDE:
+    while len(chosen) < n_a_side:
         far = np.minimum(far, np.hypot(*(places - places[chosen[-1]]).T))
         chosen.append(int(np.argmax(far)))
     discs = [
@@ -205,6 +227,7 @@ KINDS = {
     "human": Kind("sleepers, EEG, EOG and EMG", "AASM5", 100.0, _write_signals("human")),
     "mouse": Kind("mice, EEG and EMG", "MOUSE3", 200.0, _write_signals("mouse")),
     "calcium": Kind("sleeping mice, movies of the cortex", "MOUSE3", 16.8, _write_calcium),
+    "parcels": Kind("sleeping mice, traces of 36 cortical parcels", "MOUSE3", 16.8, _write_parcels),
     "run_rest": Kind("mice on a wheel, movies of the cortex", "RUNREST", 30.0, _write_run_rest),
     "roi": Kind("mice on a wheel, traces of 50 cortical regions", "RUNREST", 30.0, _write_roi),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,20 @@ def test_a_bundle_at_several_look_aheads_beside_a_baseline(data: Path, bundle: P
     assert (out / "look-ahead.svg").stat().st_size > 1000
     for words in ("look-ahead 16 s", "baseline: gradient boosting", "SIMULATED", "Wake/REM", "wrote"):
         assert words in shown
+
+
+def test_recordings_that_are_left_out_are_counted_and_named(data: Path, bundle: Path, tmp_path: Path) -> None:
+    mixed = shutil.copytree(data, tmp_path / "mixed")
+    (mixed / "m1_day.npz").write_bytes(b"PK\3\4 and no more")
+    shown = run(bundle, "-d", mixed, "--subjects", "m1,m2", "--draws", 10, "-o", tmp_path / "out")
+    told = read_evaluation(tmp_path / "out")
+    assert (told["subjects"], told["recordings"]) == (["m2"], 1)
+    (one,) = told["left_out"]
+    assert (one["subject"], one["session"]) == ("m1", "m1_day")
+    assert "m1_day.npz" in one["reason"]
+    _, _, end = shown.partition("1 recordings were left out")
+    assert "m1_day.npz" in end
+    assert "ahead on m2 of" in shown
 
 
 def test_the_same_command_twice_gives_the_same_figures_and_leaves_nothing_old(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from offline.datasets.base import Entry
-from offline.evaluate import evaluate_bundle, refuse_training_subjects
+from offline.evaluate import evaluate_bundle, refuse_training_subjects, training_subjects
 from offline.figures import figures
 from offline.scored import NO_OUTPUT
 from offline.scoring import Settings, score_one
@@ -154,13 +154,15 @@ def test_recordings_that_cannot_be_compared_are_left_out_and_told() -> None:
     data.recordings["flat"] = [
         replace(recording([0, 1, 1] * 20, name="flat"), data=np.zeros((60 * 64, 1), np.float32))
     ]
-    told: list[str] = []
+    told: list[tuple[str, str, str]] = []
     seen: list[tuple[str, int, int]] = []
-    scored = evaluate_bundle(level_bundle(), data, tell=told.append, progress=lambda *at: seen.append(at))
+    scored = evaluate_bundle(
+        level_bundle(), data, leave_out=lambda *one: told.append(one), progress=lambda *at: seen.append(at)
+    )
     assert [one.subject for one in scored] == ["m0"]
-    assert len(told) == 2
-    assert "blank: has no labels to compare with" in told[0]
-    assert "flat: no labelled epoch of it could be scored" in told[1]
+    assert [one[:2] for one in told] == [("blank", "blank"), ("flat", "flat")]
+    assert "blank: has no labels to compare with" in told[0][2]
+    assert "flat: no labelled epoch of it could be scored" in told[1][2]
     assert seen == [("blank", 0, 3), ("flat", 1, 3), ("m0_day", 2, 3)]
     del data.recordings["m0"]
     with pytest.raises(RecordingError, match=r"nothing could be evaluated:\n.*blank.*\n.*flat"):
@@ -192,8 +194,36 @@ def test_another_vocabulary_is_refused_or_merged() -> None:
 def test_subjects_that_were_trained_on_are_refused(trained: dict[str, Any]) -> None:
     bundle = level_bundle(provenance={"subjects": trained})
     spans = [Span("m0"), Span("m1", 1.0)]
-    with pytest.raises(BundleError, match=r"was trained on m1@1-h: .*--allow-training-subjects"):
+    with pytest.raises(BundleError, match=r"was trained on m1.*: figures on m1@1-h .*--allow-training-subjects"):
         refuse_training_subjects(bundle, spans)
     assert refuse_training_subjects(bundle, spans, allow=True) == (True, ("m1@1-h",))
     assert refuse_training_subjects(bundle, spans[:1]) == (False, ())
     assert refuse_training_subjects(level_bundle(), spans) == (None, ())
+
+
+def test_other_hours_of_an_animal_that_was_learnt_from_are_named() -> None:
+    trained = {"train": ["m0@0-13.5h"], "validation": ["m0@13.5-16h"]}
+    bundle = level_bundle(provenance={"subjects": trained})
+    message = r"trained on m0@0-13\.5h, m0@13\.5-16h: figures on m0 say .*other hours of these, as --subjects m0@16-h\)"
+    with pytest.raises(BundleError, match=message):
+        refuse_training_subjects(bundle, [Span("m0")])
+    assert refuse_training_subjects(bundle, [Span("m0", 16.0)]) == (False, ())
+
+
+def test_a_fine_tuned_bundle_remembers_whom_its_parents_learnt_from() -> None:
+    own = {"train": ["m3"], "validation": ["m4"]}
+
+    def tuned(before: Any) -> Any:
+        return level_bundle(provenance={"subjects": {**own, "before": before}})
+
+    first = {"train": ["m1"], "validation": ["m2"]}
+    for before in (["m1", "m2"], first, {"train": ["m2"], "validation": [], "before": {"train": ["m1"]}}):
+        assert set(training_subjects(tuned(before)) or ()) == {"m1", "m2", "m3", "m4"}
+        with pytest.raises(BundleError, match="trained on m1"):
+            refuse_training_subjects(tuned(before), [Span("m1")])
+        assert refuse_training_subjects(tuned(before), [Span("m9")]) == (False, ())
+    for unknown in (None, {**first, "before": None}):
+        assert training_subjects(tuned(unknown)) is None
+        assert refuse_training_subjects(tuned(unknown), [Span("m9")]) == (None, ())
+        with pytest.raises(BundleError, match="trained on m3"):  # this much is known
+            refuse_training_subjects(tuned(unknown), [Span("m3")])

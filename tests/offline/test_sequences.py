@@ -126,6 +126,16 @@ def test_a_recording_starts_on_the_grid_of_its_labels(night: Recording, steps: S
     assert cut.y.tolist() == steps.y[1:].tolist()
 
 
+@pytest.mark.parametrize("offset_s", [-1234.567, 0.05, EPOCH_S])
+def test_labels_are_on_the_clock_of_the_device(night: Recording, steps: Sequences, offset_s: float) -> None:
+    """Stamps of an XDF file come with offsets to the clock of the computer, which the labels know nothing of."""
+    offsets = np.array([[night.stamps_s[0], offset_s], [night.stamps_s[-1], offset_s + 0.01]])
+    found = sequences.sequences(replace(night, clock_offsets=offsets), BUNDLE.spec, EPOCH_S)
+    assert found.y.tolist() == steps.y.tolist()
+    assert found.runs == steps.runs
+    np.testing.assert_array_equal(found.x, steps.x)
+
+
 def test_two_labels_in_a_step_are_none(night: Recording) -> None:
     halves = replace(night, states=np.repeat(night.states, 2), epoch_s=EPOCH_S / 2)
     codes = halves.states.copy()

@@ -6,20 +6,24 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from offline import train as train_module
 from offline.datasets.base import Dataset, open_dataset
+from offline.evaluate import training_subjects
 from offline.folds import Split
 from offline.train import Machine, train
 from streamscore.bundle import load_bundle
-from streamscore.errors import BundleMismatchError, ConfigError, RecordError
+from streamscore.errors import BundleMismatchError, ConfigError, RecordError, StreamscoreError
 from streamscore.models.base import ScoringModel
 from streamscore.score import score_recording
-from tests.offline.toys import toy_recipe, write_toy
+from tests.offline.toys import EPOCH_S, toy_recipe, write_toy
 
 CPU = Machine(device="cpu")
 #: With all that draws or remembers: dropout, running statistics, averaged weights, altered examples.
@@ -121,7 +125,7 @@ def test_ctrl_c_ends_it_and_works_again_afterwards(
 
 
 def test_another_training_in_the_same_folder_is_refused(run: Path, toys: Dataset) -> None:
-    with pytest.raises(ConfigError, match="another recipe, split or start"):
+    with pytest.raises(ConfigError, match="another recipe, split, start or data"):
         train(toy_recipe(passes=7), toys, SPLIT, run, machine=CPU, quiet=True)
 
 
@@ -153,6 +157,44 @@ except RecordError as error:
     assert not [path for path in out.rglob(".*") if path.is_file()]
 
 
+def test_a_damaged_checkpoint_is_told(toys: Dataset, tmp_path: Path) -> None:
+    """Nothing in it is run, either."""
+    folder = tmp_path / "run" / "checkpoints" / "train"
+    folder.mkdir(parents=True)
+    (folder / "last.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(RecordError, match=r"last.ckpt: checkpoint cannot be read .* remove"):
+        train(toy_recipe(), toys, SPLIT, tmp_path / "run", machine=CPU, quiet=True)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(toys: Dataset, tmp_path: Path) -> None:
+    recipe = toy_recipe(optimizer={"kind": "adam", "lr": 1e30})
+    with pytest.raises(ConfigError, match=r"NaN or infinite.*lower"):
+        train(recipe, toys, SPLIT, tmp_path / "run", machine=CPU, quiet=True)
+    assert not (tmp_path / "run" / "bundle.safetensors").exists()
+
+
+def test_what_cannot_be_read_does_not_claim_the_folder(tmp_path: Path) -> None:
+    toys = open_dataset(write_toy(tmp_path / "data", n_subjects=3))
+    split = Split(train=("m0", "m1"), validation=("m2",), test=(), final=True)
+    damaged = tmp_path / "data" / "m1.npz"
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[: len(content) // 2])
+    with pytest.raises(StreamscoreError, match=r"m1\.npz"):
+        train(toy_recipe(passes=1), toys, split, tmp_path / "run", machine=CPU, quiet=True)
+    damaged.unlink()
+    (tmp_path / "data" / "m1.labels.csv").unlink()
+    rest = Split(train=("m0",), validation=("m2",), test=(), final=True)
+    train(toy_recipe(passes=1), open_dataset(tmp_path / "data"), rest, tmp_path / "run", machine=CPU, quiet=True)
+
+
+def test_what_was_simulated_says_so(toys: Dataset, tmp_path: Path) -> None:
+    simulated = replace(toys, described={**toys.described, "simulated": True})
+    path = train(toy_recipe(passes=1), simulated, SPLIT, tmp_path / "run", machine=CPU, quiet=True)
+    spec = load_bundle(path).spec
+    assert spec.provenance["simulated"] is True
+    assert "**Trained on simulated recordings only.**" in spec.card
+
+
 def test_one_state_teaches_nothing(tmp_path: Path) -> None:
     toys = open_dataset(write_toy(tmp_path / "data", n_subjects=2, states=(1,)))
     split = Split(train=("m0",), validation=("m1",), test=(), final=True)
@@ -172,6 +214,47 @@ def test_runs_that_are_too_short_are_told(toys: Dataset, tmp_path: Path) -> None
         train(recipe, toys, SPLIT, tmp_path / "run", machine=CPU, quiet=True)
 
 
+@pytest.mark.parametrize(
+    ("model", "args", "n_steps"),
+    [("sleepeegnet", {"window_epochs": 10}, 10), ("deepsleepnet", {"chunk_epochs": 12, "n_hidden": 8}, 12)],
+)
+def test_examples_in_which_nothing_is_said_are_refused(
+    toys: Dataset, tmp_path: Path, model: str, args: dict[str, int], n_steps: int
+) -> None:
+    """A network of windows or chunks would be asked nothing in parts of eight epochs, and be kept as it began."""
+    recipe = toy_recipe(examples={"kind": "windows", "steps": 8, "ragged": True})
+    assert recipe.bundle is not None
+    section = recipe.bundle.model_copy(update={"model": model, "model_args": {"epoch_s": EPOCH_S, **args}})
+    recipe = recipe.model_copy(update={"bundle": section})
+    wanted = (
+        rf"before it has seen {n_steps} steps, but examples have 8; add --set stages.0.examples.steps={n_steps}"
+    )
+    with pytest.raises(ConfigError, match=wanted):
+        train(recipe, toys, SPLIT, tmp_path / "run", machine=CPU, quiet=True)
+
+
+def test_frames_that_are_kept_are_read_again_when_their_labels_mean_something_else(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    data = tmp_path / "data"
+    data.mkdir()
+    np.save(data / "m1.npy", rng.normal(1000, 50, (90, 16, 16)).astype(np.float32))
+    (data / "m1.labels.csv").write_text("start_s,duration_s,state\n0,1,a\n1,2,b\n")
+    recipe = toy_recipe()
+    assert recipe.bundle is not None
+    small = {"frame_shape": (16, 16), "variant": "causal", "sfreq": 30.0, "n_filters": 2, "n_hidden": 2}
+    changes = {"model": "cnn_bilstm", "model_args": small, "sfreq": 30.0, "channels": ("calcium",), "unit": "any"}
+    section = recipe.bundle.model_copy(update={**changes, "frame_shape": (16, 16)})
+    spec = train_module._spec(recipe.model_copy(update={"bundle": section}), None)
+    seen = []
+    for states in ({"a": "Wake", "b": "NREM"}, {"a": "REM", "b": "Wake"}):
+        dataset = open_dataset(data, "plain", vocabulary="MOUSE3", states=states, rate_hz=30.0, epoch_s=1.0)
+        (found,) = train_module._read(
+            dataset, ["m1"], spec, train_module._model(spec, {}), tmp_path / "kept", True
+        )
+        seen.append(np.unique(found.y).tolist())
+    assert seen == [[0, 1], [0, 2]]
+
+
 def test_frozen_parts_stand_still(run: Path, toys: Dataset, tmp_path: Path) -> None:
     """Fine-tuning from a bundle: layers with a learning rate of 0 keep every bit."""
     start = load_bundle(run / "bundle.safetensors")
@@ -181,6 +264,8 @@ def test_frozen_parts_stand_still(run: Path, toys: Dataset, tmp_path: Path) -> N
     tuned = load_bundle(path)
     assert tuned.spec.name == "toy-tuned"
     assert tuned.spec.provenance["started_from"] == start.sha256
+    assert set(training_subjects(tuned) or ()) == {*SPLIT.train, *SPLIT.validation}
+    assert tuned.spec.provenance["subjects"]["before"] == [*SPLIT.train, *SPLIT.validation]
     moved = {
         name for name, value in tuned.model.state_dict().items() if not value.equal(start.model.state_dict()[name])
     }

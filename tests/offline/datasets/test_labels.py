@@ -139,6 +139,16 @@ def test_annotations_without_a_state_tell_what_they_are(tmp_path: Path) -> None:
     assert read_edf_bouts(path, path, Naming(AASM5, {"Arousal": "W"})) == [Bout(0, 30, "arousal")]
 
 
-def test_later_bouts_hold_where_two_overlap() -> None:
-    scored = on_grid([Bout(0, 60, "W"), Bout(30, 30, "N1")], Naming(), "f")
-    np.testing.assert_array_equal(scored.codes, [0, 1])
+@pytest.mark.parametrize("second", [Bout(30, 30, "N2", 3), Bout(0, 45, "N2", 3), Bout(0, 30, "W", 3)])
+def test_bouts_that_overlap_are_refused_with_both_lines(second: Bout) -> None:
+    first = Bout(0, 45, "W", 2)
+    message = r"f\.csv: two bouts overlap.*line [23]: '(W|N2)' from 0 s.*line [23]: .*; correct or remove one"
+    with pytest.raises(RecordingError, match=message):
+        on_grid([first, second], Naming(AASM5), "f.csv")
+    with pytest.raises(RecordingError, match=r"f\.csv: two bouts overlap.*line 2: 'run' .*line 3: 'rest'"):
+        by_sample([Bout(0, 1.0, "run", 2), Bout(0.5, 1.0, "rest", 3)], Naming(), "f.csv", 20, 10.0)
+
+
+def test_a_bout_that_is_written_twice_counts_once() -> None:
+    twice = [Bout(0, 30, "W", 2), Bout(0, 30, "W", 3), Bout(30, 30, "N1", 4)]
+    np.testing.assert_array_equal(on_grid(twice, Naming(), "f").codes, [0, 1])

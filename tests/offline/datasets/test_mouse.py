@@ -85,6 +85,12 @@ def test_sleepsign_words_and_stars(tmp_path: Path) -> None:
     assert signals(open_dataset(sleepsign(tmp_path, "".join(lines)))).states.tolist() == [0, 0, 1, 1, 2]
 
 
+def test_sleepsign_that_lacks_an_epoch(tmp_path: Path) -> None:
+    lines = [f"04/12/2018 11:00:{4 * k:02},{k},{word},1.0,\n" for k, word in enumerate(("W", "W", "NR", "S", "R"))]
+    del lines[2]
+    assert signals(open_dataset(sleepsign(tmp_path, "".join(lines)))).states.tolist() == [0, 0, -1, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("stages", "message"),
     [

@@ -22,6 +22,7 @@ SMALL = {
     "human": Plan(2, 0.1, seed=3, sfreq=50.0, cycle_s=300.0),
     "mouse": Plan(2, 0.03, seed=3, sfreq=50.0, cycle_s=60.0),
     "calcium": Plan(2, 0.01, seed=3, cycle_s=60.0, side_px=16),
+    "parcels": Plan(2, 0.01, seed=3, cycle_s=60.0),
     "run_rest": Plan(2, 0.01, seed=3, side_px=16),
     "roi": Plan(2, 0.005, seed=3),
 }
