@@ -12,7 +12,7 @@ demo: $(STAMP)
 	LSLAPICFG=$(CURDIR)/lsl_api.cfg $(BIN)/streamscore demo --modality $(MODALITY) $(RECORDING)
 
 test: $(STAMP) lint
-	LSLAPICFG=$(CURDIR)/lsl_api.cfg $(BIN)/python -m pytest -n 2 --dist loadfile
+	LSLAPICFG=$(CURDIR)/lsl_api.cfg $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

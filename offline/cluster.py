@@ -32,7 +32,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from offline.jobs import Job
+from offline.jobs import Failure, Job
 from streamscore.errors import ConfigError, StreamscoreError
 
 #: How often a job is begun whose worker is killed each time.
@@ -107,7 +107,8 @@ def map_jobs(
         Before anything runs: a job was begun with other arguments, names or arguments cannot be used, or Ray is
         not installed, not reached or too small.
     StreamscoreError
-        At the end, if jobs failed; the others are done. It tells what each said.
+        At the end, if jobs failed; the others are done. It tells what each said, and has the exit code of their
+        errors if they have the same.
     """
     console = console or Console(stderr=True, highlight=False)
     all_jobs = {name: Job.of(function, name, arguments, folder) for name, arguments in jobs.items()}
@@ -119,22 +120,28 @@ def map_jobs(
         bar = None if cluster is None else _bar(console)  # here, a job may show one of its own
         failures = _follow(run, len(all_jobs), len(all_jobs) - len(waiting), console, bar)
         if failures:
-            told = "\n".join(f"  {name}: {error}" for name, error in failures.items())
-            raise StreamscoreError(
+            told = "\n".join(f"  {name}: {failure.text}" for name, failure in failures.items())
+            error = StreamscoreError(
                 f"{len(failures)} of {len(all_jobs)} jobs failed:\n{told}\nWhat is done stays in {folder}; mend "
                 "the cause and give the same command again: it does the rest"
             )
+            codes = {failure.exit_code for failure in failures.values()}
+            if len(codes) == 1:  # all failed of one kind of cause, such as recordings that cannot be read
+                error.exit_code = codes.pop()
+            raise error
     return {name: job.result() for name, job in all_jobs.items()}
 
 
-def _here(jobs: Sequence[Job], size: Size) -> Iterator[tuple[str, str]]:
-    """Run jobs one after the other; yields name and what went wrong."""
+def _here(jobs: Sequence[Job], size: Size) -> Iterator[tuple[str, Failure | None]]:
+    """Run jobs one after the other; yields name and what went wrong, if anything did."""
     for job in jobs:
         yield job.name, job.attempt(size.cpus)
 
 
-def _on_ray(jobs: Sequence[Job], cluster: str, size: Size, console: Console) -> Iterator[tuple[str, str]]:
-    """Run jobs on Ray's workers; yields name and what went wrong, as they end."""
+def _on_ray(
+    jobs: Sequence[Job], cluster: str, size: Size, console: Console
+) -> Iterator[tuple[str, Failure | None]]:
+    """Run jobs on Ray's workers; yields name and what went wrong, if anything did, as they end."""
     with _ray(cluster, size) as ray:
         # Ray's own retries would be silent.
         work = ray.remote(_work).options(num_cpus=size.cpus, num_gpus=size.gpus, max_retries=0)
@@ -144,9 +151,9 @@ def _on_ray(jobs: Sequence[Job], cluster: str, size: Size, console: Console) -> 
             (ended,), _ = ray.wait(list(running), num_returns=1)
             job = running.pop(ended)
             try:
-                error = ray.get(ended)
+                failure = ray.get(ended)
             except ray.exceptions.RayTaskError as raised:
-                error = f"{type(raised.cause).__name__}: {raised.cause}"
+                failure = Failure(f"{type(raised.cause).__name__}: {raised.cause}")
             except ray.exceptions.RayError as raised:  # not the job's own: its worker or machine is gone
                 why = "ran out of memory" if isinstance(raised, ray.exceptions.OutOfMemoryError) else "was killed"
                 error = f"its worker {why} (attempt {attempts[job.name]} of {MAX_ATTEMPTS})"
@@ -155,14 +162,16 @@ def _on_ray(jobs: Sequence[Job], cluster: str, size: Size, console: Console) -> 
                     attempts[job.name] += 1
                     running[work.remote(job, size, sys.argv)] = job
                     continue
-                error = f"{error}; see {job.log}, give it more memory or run fewer at once (--workers)"
-            yield job.name, error
+                failure = Failure(f"{error}; see {job.log}, give it more memory or run fewer at once (--workers)")
+            yield job.name, failure
 
 
-def _work(job: Job, size: Size, command: list[str]) -> str:
+def _work(job: Job, size: Size, command: list[str]) -> Failure | None:
     """Run a job in a worker of Ray; what it prints goes into its folder."""
     if not job.folder.is_dir():
-        return f"{socket.gethostname()} does not see {job.folder}; use a file system that all machines share"
+        return Failure(
+            f"{socket.gethostname()} does not see {job.folder}; use a file system that all machines share"
+        )
     sys.argv = command  # what a job writes down as its provenance
     if not size.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -251,22 +260,22 @@ def _bar(console: Console) -> Progress:
 
 
 def _follow(
-    run: Iterator[tuple[str, str]], n_jobs: int, n_before: int, console: Console, bar: Progress | None
-) -> dict[str, str]:
+    run: Iterator[tuple[str, Failure | None]], n_jobs: int, n_before: int, console: Console, bar: Progress | None
+) -> dict[str, Failure]:
     """Tell how jobs end and how long the rest may take; returns those that failed."""
-    failures: dict[str, str] = {}
+    failures: dict[str, Failure] = {}
     begin_s = time.monotonic()
     if n_before:
         console.print(f"{n_before} of {n_jobs} jobs were done before", soft_wrap=True)
     with bar or contextlib.nullcontext():
         task = bar.add_task("jobs", total=n_jobs, completed=n_before) if bar else None
-        for k, (name, error) in enumerate(run, 1):
-            if error:
-                failures[name] = error
+        for k, (name, failure) in enumerate(run, 1):
+            if failure is not None:
+                failures[name] = failure
             spent_s = time.monotonic() - begin_s
             left_s = spent_s / k * (n_jobs - n_before - k)
             console.print(
-                f"{name}: {f'failed: {error}' if error else 'done'} ({n_before + k} of {n_jobs} after "
+                f"{name}: {f'failed: {failure.text}' if failure else 'done'} ({n_before + k} of {n_jobs} after "
                 f"{_clock(spent_s)}, about {_clock(left_s)} left)",
                 soft_wrap=True,
                 markup=False,

@@ -27,18 +27,23 @@ from rich.table import Table
 
 from offline.atomic import replacing
 from offline.cluster import Size, map_jobs
+from offline.datasets.base import Dataset
+from offline.evaluate import known_animals
 from offline.evaluate_command import about_dataset
 from offline.evaluation_folder import without_nan
 from offline.evaluation_tables import show
 from offline.fold_jobs import score_fold, train_fold
-from offline.folds import make_folds
+from offline.folds import Split, make_folds
 from offline.gather import Options, gather, show_folds
 from offline.provenance import provenance
 from offline.recipe import Recipe, load_recipe
 from offline.scoring import Settings
+from offline.spans import Span
 from offline.sweep import Setting, choose, monitor_of, parse_sweep, table_of
 from offline.train import open_for
-from streamscore.errors import ConfigError
+from streamscore.errors import ConfigError, RecordingError, SourceError
+from streamscore.movies.base import Movie
+from streamscore.recordings.base import Recording
 
 
 def crossval_command(
@@ -95,6 +100,8 @@ def crossval_command(
     ------
     ConfigError
         If the recipe, the folds or the cluster cannot be used, or the folder holds other ones.
+    RecordingError
+        If recordings cannot be used; before anything is trained.
     StreamscoreError
         If folds failed; the others are done.
     """
@@ -110,6 +117,7 @@ def crossval_command(
     out = (out or Path("runs") / f"crossval-{Path(recipe).stem}").absolute()
     settings, size = settings or Settings(), size or Size()
     console = Console(stderr=True, highlight=False)
+    _refuse_damaged(recordings, recipes[0], splits, console)
 
     def asked(number: int, chosen: Recipe) -> dict[str, Any]:
         return {
@@ -171,6 +179,9 @@ def crossval_command(
         "seed": seed,
         "in_sample": False,
         "in_sample_subjects": [],
+        "known_animals": sorted(
+            {name for split in splits for name in known_animals((*split.train, *split.validation), split.test)}
+        ),
         "merged": settings.merge,
         "policy": settings.policy,
         "folds": [
@@ -192,6 +203,51 @@ def crossval_command(
     show(content, Console(highlight=False))
     show_folds(content, Console(highlight=False))
     return out
+
+
+def _refuse_damaged(dataset: Dataset, recipe: Recipe, splits: Sequence[Split], console: Console) -> None:
+    """Read each recording of the folds once, so that one that cannot be used is told before hours of training."""
+    subjects = {
+        Span.parse(subject).subject
+        for split in splits
+        for subject in (*split.train, *split.validation, *split.test)
+    }
+    entries = dataset.of(sorted(subjects))
+    bad: list[str] = []
+    with console.status("reading") as status:
+        for number, entry in enumerate(entries, 1):
+            status.update(f"reading {entry.session} ({number} of {len(entries)})")
+            try:
+                recording = dataset.read(entry)
+                if isinstance(recording, Movie):
+                    recording.close()
+                _refuse_another_kind(recording, recipe, entry.signal)
+            except SourceError as error:
+                bad.append(str(error))
+    if bad:
+        raise RecordingError(
+            f"{len(bad)} of {len(entries)} recordings cannot be used, so no fold is trained:\n"
+            + "\n".join(f"  {text}" for text in bad)
+            + "\nMend or move them; streamscore data check looks at all of them"
+        )
+
+
+def _refuse_another_kind(recording: Recording | Movie, recipe: Recipe, path: Path) -> None:
+    """Compare what the recipe says that its network takes with a recording."""
+    spec = recipe.bundle
+    if spec is None or isinstance(recording, Movie):
+        return
+    missing = [name for name in spec.channels if name not in recording.channels]
+    if missing:
+        raise RecordingError(
+            f"{path}: has no channel {missing[0]!r} but {', '.join(recording.channels)}; say in dataset.json "
+            f'which it is: "channels": {{"{missing[0]}": "LABEL"}}'
+        )
+    if abs(recording.sfreq - spec.sfreq) > 1e-6 * spec.sfreq:
+        raise RecordingError(
+            f"{path}: has {recording.sfreq:g} Hz, but the recipe takes {spec.sfreq:g} Hz; resample it, or change "
+            f"the recipe with --set bundle.sfreq={recording.sfreq:g}"
+        )
 
 
 def _figure(trained: Mapping[str, Any], recipe: Recipe, monitor: str) -> float:

@@ -182,11 +182,17 @@ def refuse_training_subjects(
     if seen and not allow:
         raise BundleError(
             f"bundle {bundle.spec.name!r} was trained on {', '.join(map(str, learnt))}: figures on "
-            f"{', '.join(seen)} say how well it remembers, not how well it scores others. Name other subjects with "
-            f"--subjects{_hours_left(learnt)}, cross-validate with --folds, or add --allow-training-subjects, which "
-            "marks every figure as in sample"
+            f"{', '.join(seen)} say how well it remembers, not how well it scores others. Name other subjects "
+            f"with --subjects{_hours_left(learnt)}, cross-validate with --folds, or add "
+            "--allow-training-subjects, which marks every figure as in sample"
         )
     return (True if seen else False if is_all else None), seen
+
+
+def known_animals(learnt: Sequence[str], subjects: Sequence[str]) -> tuple[str, ...]:
+    """Which of `subjects` (or spans) are of an animal or person that was learnt from, at whatever hours."""
+    animals = {Span.parse(subject).subject for subject in learnt}
+    return tuple(subject for subject in subjects if Span.parse(subject).subject in animals)
 
 
 def _hours_left(learnt: Sequence[Span]) -> str:

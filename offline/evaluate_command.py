@@ -11,7 +11,14 @@ from typing import Any
 
 from offline.baseline import Baseline
 from offline.datasets.base import Dataset, open_dataset
-from offline.evaluate import Progress, entries_of, evaluate_bundle, refuse_training_subjects
+from offline.evaluate import (
+    Progress,
+    entries_of,
+    evaluate_bundle,
+    known_animals,
+    refuse_training_subjects,
+    training_subjects,
+)
 from offline.evaluation_folder import about_bundle, results_of, write_evaluation
 from offline.look_ahead_curve import costs_of, curve_of, draw
 from offline.provenance import provenance
@@ -23,7 +30,6 @@ from streamscore.config import load_rig_file
 from streamscore.errors import ConfigError
 from streamscore.movies.base import Movie
 from streamscore.recordings.base import Recording
-
 
 #: Called with what a person should know.
 Tell = Callable[[str], None]
@@ -150,6 +156,7 @@ def evaluate_command(request: Request, tell: Tell | None = None, progress: Progr
         "seed": request.seed,
         "in_sample": in_sample,
         "in_sample_subjects": list(seen),
+        "known_animals": list(known_animals(training_subjects(bundle) or (), sorted({s.subject for s in scored}))),
         "merged": request.merge,
         "policy": dict(settings.policy) if settings.policy is not None else None,
         "look_ahead_curve": curve if len(curve) > 1 else None,

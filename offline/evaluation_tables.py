@@ -28,6 +28,10 @@ def show(content: Mapping[str, Any], out: Console) -> None:
         marks.append(f"[red]IN SAMPLE[/red] (trained on {', '.join(content['in_sample_subjects'])})")
     elif content["in_sample"] is None:
         marks.append("the bundle does not say whom it was trained on")
+    if content.get("known_animals") and not content["in_sample"]:
+        marks.append(
+            f"[red]OF ANIMALS IT LEARNT FROM[/red], at other hours ({', '.join(content['known_animals'])})"
+        )
     over = ways[0]["interval_over"]
     interval = (
         f"95 % intervals over {over} ({ways[0]['interval_units']})" if over else "one recording: no intervals"
@@ -66,7 +70,7 @@ def show(content: Mapping[str, Any], out: Console) -> None:
             _show_triggers(way, out)
     left_out = content.get("left_out") or ()
     if left_out:
-        out.print(f"[red]{len(left_out)} recordings were left out[/red], and no figure knows of them:")
+        out.print(f"[red]recordings left out: {len(left_out)}[/red]; no figure knows of them:")
     for one in left_out:
         out.print(f"  {one['session']}: {one['reason']}", markup=False, soft_wrap=True)
 

@@ -12,17 +12,26 @@ import importlib
 import json
 import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from offline.atomic import replacing
 from streamscore.errors import ConfigError, RecordError, StreamscoreError
 
+#: Fields that an error names; more are counted.
+_MAX_LISTED = 5
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=,@+-]*")
+
+
+class Failure(NamedTuple):
+    """What went wrong with a job, and what a command that fails of it exits with."""
+
+    text: str
+    exit_code: int = StreamscoreError.exit_code
 
 
 @dataclass(frozen=True)
@@ -98,8 +107,8 @@ class Job:
         """Make its folder."""
         _write(self.asked, {"function": self.path, "arguments": self.arguments})
 
-    def attempt(self, n_threads: int) -> str:
-        """Run it here with so many threads and write its result; returns what went wrong, or nothing."""
+    def attempt(self, n_threads: int) -> Failure | None:
+        """Run it here with so many threads and write its result; returns what went wrong, if anything did."""
         module, _, name = self.path.partition(":")
         n_threads_before = torch.get_num_threads()
         torch.set_num_threads(n_threads)
@@ -107,16 +116,18 @@ class Job:
             result = getattr(importlib.import_module(module), name)(self.folder, **self.arguments)
             _write(self.answer, {"result": result})
         except StreamscoreError as error:
-            return str(error)
+            return Failure(str(error), error.exit_code)
         except Exception as error:  # a mistake of one job must not take the others with it
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                return f"the disk is full ({error}); make room there, or choose another folder"
+                return Failure(
+                    f"the disk is full ({error}); make room there, or choose another folder", RecordError.exit_code
+                )
             with contextlib.suppress(OSError):
                 self.trace.write_text(traceback.format_exc(), encoding="utf-8")
-            return f"{type(error).__name__}: {error}; see {self.trace}"
+            return Failure(f"{type(error).__name__}: {error}; see {self.trace}")
         finally:
             torch.set_num_threads(n_threads_before)
-        return ""
+        return None
 
     def result(self) -> Any:
         """Read its result.
@@ -135,15 +146,29 @@ class Job:
         found = _read(self.asked)
         begun = {"(function)": found["function"], **found["arguments"]}
         wanted = {"(function)": self.path, **self.arguments}
-        changed = sorted(key for key in begun.keys() | wanted.keys() if begun.get(key) != wanted.get(key))
+        changed = list(_differences(begun, wanted))
         if changed:
-            told = ", ".join(
-                f"{key} was {_short(begun.get(key))}, is {_short(wanted.get(key))}" for key in changed
-            )
+            told = ", ".join(changed[:_MAX_LISTED])
+            told += f" and {len(changed) - _MAX_LISTED} more" if len(changed) > _MAX_LISTED else ""
             raise ConfigError(
                 f"{self.folder}: begun with other arguments: {told}; choose another folder, or remove this one to "
                 "run it anew"
             )
+
+
+def _differences(begun: Any, wanted: Any, name: str = "") -> Iterator[str]:
+    """Say of each field in which two arguments differ what it was and is; fields inside others by their path."""
+    pairs: Iterable[tuple[object, Any, Any]]
+    if isinstance(begun, dict) and isinstance(wanted, dict):
+        pairs = [(key, begun.get(key), wanted.get(key)) for key in sorted(begun.keys() | wanted.keys())]
+    elif isinstance(begun, list) and isinstance(wanted, list) and len(begun) == len(wanted):
+        pairs = [(k, *pair) for k, pair in enumerate(zip(begun, wanted, strict=True))]
+    else:
+        if begun != wanted:
+            yield f"{name} was {_short(begun)}, is {_short(wanted)}"
+        return
+    for key, one, two in pairs:
+        yield from _differences(one, two, f"{name}.{key}" if name else str(key))
 
 
 def _short(value: Any) -> str:

@@ -312,8 +312,12 @@ def load_recipe(name: str | Path, overrides: dict[str, Any] | None = None) -> Re
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(f"{path}: " + "; ".join(problems)) from error
+        told = [e for e in error.errors() if e["type"] != "too_short"] or error.errors()
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in told]
+        where = f"{path} with --set {', '.join(overrides)}" if overrides else str(path)
+        raise ConfigError(
+            f"{where}: {'; '.join(problems)}; docs/training.md and offline/recipe.py list the fields"
+        ) from error
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -130,7 +130,6 @@ class SpanDataset:
                 )
         self.kind = dataset.kind
         self.folder = dataset.folder
-        self.config = dataset.config
         self.subjects: tuple[str, ...] = tuple(sorted(self._spans))
         self._whole = {
             (subject, f"{entry.session}{str(span).removeprefix(span.subject)}"): entry

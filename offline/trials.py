@@ -157,7 +157,9 @@ TRIALS: dict[str, Trial] = {
     "baek-vgg16": Trial({**_VGG, **_HIDDEN}),
     "baek-convlstm": Trial({**_VGG, "stages.0.optimizer.lr": 0.0001}),  # at 0.0005 its gates saturate
     "vilamala": Trial({**_VGG, **_HIDDEN}),
-    "calcium-sleep": Trial({**_BILSTM, "stages.0.passes": 6}, "calcium", _CALCIUM),
+    "calcium-sleep": Trial(
+        {**_BILSTM, "stages.0.optimizer.lr": 0.003, "stages.0.passes": 12}, "calcium", _CALCIUM
+    ),
     "calcium-sleep-causal": Trial(_STREAMING, "calcium", _CALCIUM),
     "calcium-sleep-lookahead": Trial(
         {

@@ -88,6 +88,22 @@ def try_recipe(name: str, out: Path) -> Result:
     recipe = load_recipe(name, dict(trial.changes))
     dataset, split = open_trial(trial, out / folder_of(trial))
     train(recipe, dataset, split, out / name, machine=Machine(device="cpu"), quiet=True)
+    return read_result(name, out)
+
+
+def read_result(name: str, out: Path) -> Result:
+    """Return what a trial gave that is done.
+
+    Raises
+    ------
+    ConfigError
+        If it was done with another recipe than that of today, which its command would not tell.
+    """
+    trial = TRIALS[name]
+    recipe = load_recipe(out / name / "recipe.yaml")
+    if recipe.stages != load_recipe(name, dict(trial.changes)).stages:
+        raise ConfigError(f"{out / name}: holds a trial of another recipe; remove the folder, and try it again")
+    dataset, split = open_trial(trial, out / folder_of(trial))
     about = json.loads((out / name / "training.json").read_text(encoding="utf-8"))
     stages = {}
     for stage in recipe.stages:
@@ -161,7 +177,7 @@ def main(
         result = try_recipe(name, out)
         typer.echo(f"{name}: kappa {result.figures['val_kappa']:.3f}, {result.about['seconds']:.0f} s")
     if to is not None:
-        done = {name: try_recipe(name, out) for name in TRIALS if (out / name / "training.json").is_file()}
+        done = {name: read_result(name, out) for name in TRIALS if (out / name / "training.json").is_file()}
         with replacing(to) as path:
             path.write_text(table(done, disturbed), encoding="utf-8")
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from streamscore.cli_options import parse_channels
+from streamscore.cli_train import need_training
 from streamscore.errors import ConfigError
 
 out = Console(highlight=False)
@@ -111,7 +112,12 @@ def evaluate(
     look_aheads_s = parse_look_aheads(look_ahead)
     pairs = tuple(_parse_pair(text) for text in pair or ())
     channels = parse_channels(channel)
+    for option, example, texts in (("--set", "stages.0.passes=5", change), ("--sweep", "seed=1,2", sweep)):
+        for text in texts or ():
+            if not text.partition("=")[0].strip() or "=" not in text:  # before seconds of imports
+                raise ConfigError(f"{option} {text!r}: write FIELD=VALUE, for example {option} {example}")
     if folds is not None:
+        need_training()
         from offline.cluster import Size
         from offline.crossval import crossval_command
         from offline.evaluate_command import policy_of

@@ -416,7 +416,10 @@ def _study(
 
 
 def _about(bundle: Bundle, recording: Path, begin_s: float, seconds: float | None) -> dict[str, Any]:
+    from offline.explain.marks import marks_of
+
     return {
+        "marks": list(marks_of(bundle, recording)),
         "bundle": {"name": bundle.spec.name, "sha256": bundle.sha256, "model_args": bundle.spec.model_args},
         "recording": str(recording),
         "begin_s": begin_s,

@@ -85,18 +85,20 @@ def train(
     Example: streamscore train tinysleepnet --data ~/sleep-edf --out runs/tiny
     """
     need_training()
-    import torch
-
-    from offline.folds import Split, train_all
     from offline.recipe import load_recipe, parse_override
-    from offline.train import Machine, open_for
-    from offline.train import train as run
-    from streamscore.bundle import load_bundle
 
     overrides = dict(parse_override(text) for text in change or [])
     if seed is not None:
         overrides["seed"] = seed
     chosen = load_recipe(recipe, overrides)
+
+    import torch  # what is misspelt is told before this takes its seconds
+
+    from offline.folds import Split, train_all
+    from offline.train import Machine, open_for
+    from offline.train import train as run
+    from streamscore.bundle import load_bundle
+
     recordings = open_for(chosen, data, dataset)
     if split is None:
         parts = train_all(recordings.subjects, seed=chosen.seed)

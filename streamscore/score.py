@@ -19,6 +19,7 @@ from streamscore.events import Event, PosteriorEvent
 from streamscore.hypnogram import Hypnogram
 from streamscore.labels import UNKNOWN, name_of
 from streamscore.metrics import compare
+from streamscore.misfit import refuse_misfit
 from streamscore.movies.base import Movie, read_movie
 from streamscore.record import NullRecorder, read_run
 from streamscore.record.run_folder import CONFIG_FILE, RunRecord
@@ -155,8 +156,14 @@ def score_recording(
     Raises
     ------
     StreamFormatError, BundleMismatchError
-        If the recording does not fit.
+        If the recording does not fit; the message names it. A movie is closed.
     """
+    try:
+        refuse_misfit(recording, bundle, channels)
+    except BundleMismatchError:
+        if isinstance(recording, Movie):
+            recording.close()
+        raise
     clock = VirtualClock()
     wanted = bundle.spec.channels
     if isinstance(recording, Movie) and not channels and len(wanted) == 1:  # the only light is the one wanted

@@ -21,7 +21,7 @@ MODULES = {
 VALUES = {"types", "errors", "labels", "clock", "units"}
 SCORING = {"bundle", "scorer", "outbox", "stimulation"}
 LOOP = {"engine", "lane"}
-USES = {"assemble", "preflight", "score"}
+USES = {"assemble", "misfit", "preflight", "score"}
 COMMANDS = {"__main__", *(name for name in MODULES if name.split("_")[0] == "cli")}
 LAYERS = (VALUES, None, SCORING, LOOP, USES, COMMANDS)
 PARTS = 1
@@ -128,6 +128,7 @@ def test_threads_are_pinned_before_torch_looks() -> None:
 
 
 def test_the_command_line_answers_without_torch() -> None:
-    code = "import sys, streamscore.cli; print(*sorted({'torch', 'scipy', 'pylsl', 'zmq', 'offline'} & set(sys.modules)))"
+    heavy = {"torch", "scipy", "pylsl", "zmq", "offline"}
+    code = f"import sys, streamscore.cli; print(*sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""

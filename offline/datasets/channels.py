@@ -72,6 +72,7 @@ def _found(part: str, labels: tuple[str, ...], where: Path | str) -> str:
         if choice.strip().lower() in by_name:
             return by_name[choice.strip().lower()]
     raise RecordingError(
-        f"{where}: has no channel {part.strip()!r}; it has {', '.join(labels) or 'none'}; name one of these with "
-        f"--channel NAME={labels[0] if labels else 'LABEL'!r}"
+        f"{where}: has no channel {part.strip()!r}; it has {', '.join(labels) or 'none'}; name one of these in "
+        f'dataset.json: "channels": {{"NAME": "{labels[0] if labels else "LABEL"}"}} (data check tries it with '
+        "--channel)"
     )

@@ -25,6 +25,8 @@ _GAP_SAMPLES = 1.5
 #: Frames of a movie that are looked at: some at its beginning, middle and end.
 _LOOKED_AT = 8
 _MAX_LISTED = 4
+#: More epochs without a label than this part are told.
+_MUCH = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Finding:
     channels, sfreq, hours
         As it was read, labels and signal cut to what they share; of a movie the lights and its frame size.
     epoch_s, states, unlabelled
-        Length of an epoch, epochs of each state that have a signal, and epochs without a state.
+        Length of an epoch, epochs of each state that have a signal, and epochs of the signal without a state.
     in_gaps
         Epochs with a state of which less than half has a signal.
     gaps, gap_s
@@ -124,14 +126,15 @@ _SAME: tuple[tuple[str, str, Callable[[Finding], str]], ...] = (
     ),
     (
         "channels",
-        "name the ones to use with --channel NAME=LABEL ('A|B' tries both)",
+        "name the ones to use with --channel NAME=LABEL ('A|B' tries both), for good in dataset.json as channels",
         lambda finding: (
             ", ".join(finding.channels[:_MAX_LISTED]) + (" …" if len(finding.channels) > _MAX_LISTED else "")
         ),
     ),
     (
         "states",
-        "declare one vocabulary with --vocabulary, and map words with --label WORD=STATE",
+        "declare one vocabulary with --vocabulary, and map words with --label WORD=STATE, for good in "
+        "dataset.json",
         lambda finding: ", ".join(state for state, _ in finding.states),
     ),
     ("length of an epoch", "keep them in folders of their own", lambda finding: f"{finding.epoch_s:g} s"),
@@ -156,6 +159,16 @@ def _look_at(dataset: Dataset, entry: Entry) -> Finding:
         known = recording.states >= 0
         counts = np.bincount(recording.states[known & present], minlength=len(recording.labels))
         problems += tuple(_of_labels(recording, counts))
+        n_behind = _behind_labels(recording)
+        n_unlabelled, n_all = int((~known).sum()) + n_behind, len(known) + n_behind
+        if n_unlabelled > _MUCH * n_all:
+            behind = f", {n_behind} of them behind the end of the labels" if n_behind else ""
+            problems += (
+                Problem(
+                    f"{n_unlabelled} of {n_all} epochs have no label{behind}: nothing is learnt from them or "
+                    "compared with them; if they were scored, look for the rest of the labels"
+                ),
+            )
         gaps, gap_s = _gaps(recording)
         return Finding(
             subject=entry.subject,
@@ -166,7 +179,7 @@ def _look_at(dataset: Dataset, entry: Entry) -> Finding:
             hours=recording.duration_s / 3600.0,
             epoch_s=recording.epoch_s,
             states=tuple(zip(recording.labels, counts.tolist(), strict=True)),
-            unlabelled=int((~known).sum()),
+            unlabelled=n_unlabelled,
             in_gaps=int((known & ~present).sum()),
             gaps=gaps,
             gap_s=gap_s,
@@ -175,6 +188,14 @@ def _look_at(dataset: Dataset, entry: Entry) -> Finding:
     finally:
         if isinstance(recording, Movie):
             recording.close()
+
+
+def _behind_labels(recording: Recording | Movie) -> int:
+    """How many whole epochs of signal there are behind the last one of the labels."""
+    end_s = float(recording.stamps_s[0]) + recording.duration_s
+    labels_end_s = recording.states_t0_s + len(recording.states) * recording.epoch_s
+    rate_hz = recording.rate_hz if isinstance(recording, Movie) else recording.sfreq
+    return max(int((end_s - labels_end_s + 0.5 / rate_hz) // recording.epoch_s), 0)
 
 
 def _gaps(recording: Recording | Movie) -> tuple[int, float]:
@@ -216,7 +237,9 @@ def _of_samples(recording: Recording) -> Iterator[Problem]:
         good = samples[~bad]
         if len(good) and float(good.min()) == float(good.max()):
             yield Problem(
-                f"{name}: is {good[0]:g} throughout; choose another channel with --channel", is_error=True
+                f"{name}: is {good[0]:g} throughout; choose another channel with --channel, for good in "
+                "dataset.json",
+                is_error=True,
             )
 
 

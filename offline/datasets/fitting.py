@@ -73,7 +73,8 @@ def fit(recording: Recording | Movie, where: str) -> tuple[Recording | Movie, tu
         dead = [c for c, x in zip(recording.channels, recording.data.T, strict=True) if not np.isfinite(x).any()]
         if dead:
             raise RecordingError(
-                f"{where}: channel {dead[0]} holds no finite sample; choose another with --channel"
+                f"{where}: channel {dead[0]} holds no finite sample; choose another in dataset.json: "
+                '"channels": {"NAME": "LABEL"} (data check tries it with --channel)'
             )
     n_ahead = _first_epoch(recording)
     states = recording.states[max(n_ahead, 0) :]

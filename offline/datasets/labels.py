@@ -127,11 +127,13 @@ def _refuse_overlaps(
     found = first_overlap([b.start_s for b in bouts], [b.duration_s for b in bouts], codes, slack_s)
     if found is not None:
         one, two = (
-            f"{f'line {b.line}: ' if b.line else ''}{b.word!r} from {b.start_s:g} s to {b.start_s + b.duration_s:g} s"
+            f"{f'line {b.line}: ' if b.line else ''}{b.word!r} from {b.start_s:g} to "
+            f"{b.start_s + b.duration_s:g} s"
             for b in (bouts[k] for k in found)
         )
         raise RecordingError(
-            f"{where}: two bouts overlap, so that it is not clear which holds ({one}; {two}); correct or remove one"
+            f"{where}: two bouts overlap, so that it is not clear which holds ({one}; {two}); correct or "
+            "remove one"
         )
 
 
@@ -219,14 +221,17 @@ def vocabulary_of(bouts: Iterable[Bout], naming: Naming, where: Path | str) -> t
         raise _unknown_words({w: n for w, n in lines.items() if w.lower() not in table}, known[0], where)
     raise RecordingError(
         f"{where}: its words ({words}) are of no known vocabulary ({', '.join(VOCABULARIES)}); choose one with "
-        "--vocabulary and map them with --label WORD=STATE"
+        "--vocabulary and map them with --label WORD=STATE, or in dataset.json: "
+        f'"vocabulary": "AASM5", "states": {{"{next(iter(lines), "WORD")}": "STATE"}}'
     )
 
 
 def _unknown_words(unknown: Mapping[str, int], labels: tuple[str, ...], where: Path | str) -> RecordingError:
     listed = [f"line {n}: {word!r}" if n else repr(word) for word, n in list(unknown.items())[:MAX_LISTED]]
     more = f" and {len(unknown) - MAX_LISTED} more" if len(unknown) > MAX_LISTED else ""
+    word = next(iter(unknown)) or "WORD"
     return RecordingError(
-        f"{where}: not a state: {', '.join(listed)}{more}; choose from {', '.join(labels)}, or map it with "
-        f"--label {next(iter(unknown)) or 'WORD'!s}=STATE ({UNKNOWN} leaves it unscored)"
+        f"{where}: not a state: {', '.join(listed)}{more}; choose from {', '.join(labels)}, or map it in "
+        f'dataset.json: "states": {{"{word}": "STATE"}} ({UNKNOWN} leaves it unscored), to try out with '
+        f"data check --label {word}=STATE"
     )

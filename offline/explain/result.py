@@ -55,7 +55,8 @@ class Explained:
         Parameters
         ----------
         about
-            What was explained: bundle, recording, settings. Date, commit and machine are added.
+            What was explained: bundle, recording, settings. Date, commit and machine are added; ``marks``,
+            if there are any, are written into the picture too.
 
         Raises
         ------
@@ -63,12 +64,15 @@ class Explained:
             If a file cannot be written.
         """
         paths = tuple(folder / f"{self.method}.{suffix}" for suffix in ("npz", "json", "png"))
-        told = {"method": self.method, **about, "run": provenance(f"streamscore explain {self.method}")}
+        told = {"method": self.method, **about, "run": provenance("streamscore")}
         with replacing(paths[0]) as path, path.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **self.arrays)
         with replacing(paths[1]) as path:
             text = json.dumps({**told, "figures": self.figures}, indent=1, ensure_ascii=False)
             path.write_text(text, encoding="utf-8")
+        marks = about.get("marks") or ()
+        if marks:
+            self.picture.text(0.995, 0.995, " · ".join(marks), ha="right", va="top", color="#C0271C", fontsize=8)
         with replacing(paths[2]) as path:
             self.picture.savefig(path, format="png", dpi=DPI)
         return paths

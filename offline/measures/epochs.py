@@ -49,7 +49,7 @@ def agreement(units: Units, labels: tuple[str, ...]) -> dict[str, Any]:
     told: dict[str, Any] = {"confusion": sums.sum(axis=0).astype(int).tolist()}
     for name, figure in (
         ("accuracy", metrics.accuracy),
-        ("kappa", metrics.cohen_kappa),
+        ("kappa", kappa),
         ("macro_f1", metrics.macro_f1),
     ):
         value, draws = from_sums(units, sums, figure)
@@ -163,12 +163,18 @@ def coverage(units: Units) -> dict[str, Any]:
     }
 
 
+def kappa(confusion: npt.ArrayLike) -> float:
+    """Cohen's κ; NaN where the truth is a single state, since whoever guesses then has a κ of 0 however right."""
+    counts = np.asarray(confusion)
+    return metrics.cohen_kappa(counts) if np.count_nonzero(counts.sum(axis=1)) > 1 else float("nan")
+
+
 def kappa_gain(units: Units, other: Units) -> Estimate:
     """κ of `units` minus that of `other`, which holds the same recordings in the same order; draws are paired."""
     draws, values = [], []
     for side in (units, other):
         sums = np.stack([confusion_of(part) for part in side.parts]).astype(np.float64)
-        value, drawn = from_sums(side, sums, metrics.cohen_kappa)
+        value, drawn = from_sums(side, sums, kappa)
         values.append(float(value))
         draws.append(drawn)
     return estimate(values[0] - values[1], draws[0] - draws[1])

@@ -72,7 +72,8 @@ def markdown(text: str) -> Html:
     """Turn Markdown into HTML; markup in it is shown as text, and pictures are left out."""
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     reader.add_render_rule("image", _in_words)
-    return Html(reader.render(text))
+    made = reader.render(text)
+    return Html(made.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>"))
 
 
 def _in_words(_renderer: object, tokens: Sequence[Token], index: int, *_settings: object) -> str:

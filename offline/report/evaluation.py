@@ -23,6 +23,7 @@ from offline.report.spectra import read_spectra, spectra_figure
 from offline.report.structure import structure
 from offline.report.triggers import onset_table, trigger_figures
 from offline.scored import read_folder
+from offline.spans import Span
 from streamscore.errors import RecordingError
 
 Figures = Mapping[str, Any]
@@ -57,7 +58,7 @@ def evaluation_page(folder: Path) -> Page:
         title=_title(about),
         lead=_lead(about, main, ways),
         warnings=_warnings(about, simulated=simulated, card_is_simulated=card.is_simulated),
-        notes=_notes(main, ways),
+        notes=_notes(about, main, ways),
         cards=_cards(main),
         sections=[
             Section("Recordings", "", nights(scored, main, labels)),
@@ -84,6 +85,7 @@ def evaluation_page(folder: Path) -> Page:
                     [
                         agreement.per_subject(subjects, labels, pooled),
                         agreement.unknown_reasons(pooled.get("coverage") or {}),
+                        _left_out(about.get("left_out") or ()),
                     ]
                 )
                 if subjects
@@ -151,9 +153,9 @@ def _title(about: Figures) -> str:
 
 def _lead(about: Figures, main: Figures, ways: Sequence[Figures]) -> str:
     pooled, dataset = main["pooled"], about.get("dataset") or {}
-    n_subjects, n_recordings = len(main.get("subjects", ())), int(main.get("recordings", 0))
+    n_recordings = int(main.get("recordings", 0))
     name = (about.get("bundle") or {}).get("name", "The scorer")
-    who = f"{n_subjects} subject{'s' if n_subjects != 1 else ''}"
+    who = _who([str(one["subject"]) for one in main.get("subjects", ())])
     hours = duration(3600.0 * float(pooled.get("hours") or 0.0))
     what = f"{n_recordings} recording{'s' if n_recordings != 1 else ''}, {hours} labelled"
     of = f" of {dataset['kind']}" if dataset.get("kind") else ""
@@ -167,6 +169,16 @@ def _lead(about: Figures, main: Figures, ways: Sequence[Figures]) -> str:
         best = max(ways, key=lambda way: value_of(way["pooled"].get("kappa")))
         text += f" The best κ, {number(value_of(best['pooled'].get('kappa')))}, comes {_when(best)}."
     return text
+
+
+def _who(subjects: Sequence[str]) -> str:
+    """Count subjects; spans of hours are told as such, with the animals that they are of."""
+    n_animals = len({Span.parse(subject).subject for subject in subjects})
+    animals = f"{n_animals} subject{'s' if n_animals != 1 else ''}"
+    if all(Span.parse(subject).is_whole for subject in subjects):
+        return animals
+    n = len(subjects)
+    return f"{n} span{'s' if n != 1 else ''} of hours of {animals} ({', '.join(subjects[:N_NAMED])})"
 
 
 def _when(way: Figures) -> str:
@@ -197,11 +209,39 @@ def _warnings(about: Figures, *, simulated: bool, card_is_simulated: bool) -> li
             "PERHAPS IN SAMPLE: the bundle does not say on whom it was trained. If it was on these subjects, "
             "the figures are too good."
         )
+    known = [str(name) for name in about.get("known_animals") or ()]
+    if known and not in_sample:
+        texts.append(
+            f"SAME ANIMAL: {_named(known)} {'is' if len(known) == 1 else 'are'} of animals that the network was "
+            "trained on, at other hours. The "
+            "figures say how well it knows these animals and nothing about others."
+        )
     return texts
 
 
-def _notes(main: Figures, ways: Sequence[Figures]) -> list[str]:
+def _named(names: Sequence[str]) -> str:
+    """Name some, and count the rest."""
+    more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
+    return ", ".join(names[:N_NAMED]) + more
+
+
+def _left_out(left_out: Sequence[Figures]) -> Html:
+    """List the recordings that no figure knows of."""
+    rows = [(str(one["subject"]), str(one["session"]), str(one["reason"])) for one in left_out]
+    if not rows:
+        return NOTHING
+    return join([el("h3", "Left out"), table(("subject", "recording", "why"), rows, n_words=3)])
+
+
+def _notes(about: Figures, main: Figures, ways: Sequence[Figures]) -> list[str]:
     texts = [_intervals(main)]
+    left_out = [str(one["session"]) for one in about.get("left_out") or ()]
+    if left_out:
+        was = "recording was" if len(left_out) == 1 else "recordings were"
+        texts.append(
+            f"{len(left_out)} {was} left out, and no figure knows of them: {_named(left_out)}. Why stands "
+            "under the subjects."
+        )
     if len(ways) > 1:
         texts.append(f"Figures are those {_when(main)}, unless they name another one.")
     return texts
@@ -216,7 +256,11 @@ def _intervals(main: Figures) -> str:
         "recordings": "how much a figure would change with other recordings of this one subject, not of others",
         "hours": "how much a figure changes from hour to hour of this one recording, not with others",
     }
-    return f"Brackets hold 95 % intervals: {told_of.get(str(over), '')} ({n} {over} redrawn at random)."
+    what, units = told_of.get(str(over), ""), str(over)
+    if over == "subjects" and any("@" in str(one["subject"]) for one in main.get("subjects", ())):
+        what = "how much a figure would change with other hours like these, not with other animals"
+        units = "spans of hours"
+    return f"Brackets hold 95 % intervals: {what} ({n} {units} redrawn at random)."
 
 
 def _cards(main: Figures) -> list[tuple[str, str]]:
@@ -234,8 +278,12 @@ def _cards(main: Figures) -> list[tuple[str, str]]:
         )
     onset = (pooled.get("onsets") or {}).get("all") or {}
     if np.isfinite(value_of(onset.get("median_s"))):
+        never = number(100 * value_of(onset.get("missed_share")), 1)
         cards.append(
-            (duration(value_of(onset.get("median_s"))), "from a change of state to its being told, median")
+            (
+                duration(value_of(onset.get("median_s"))),
+                f"from a change of state to its being told, median of those told; {never} % never were",
+            )
         )
     if pooled.get("triggers"):
         cards.append((number(value_of(pooled["triggers"].get("false_per_hour")), 2), "false triggers an hour"))

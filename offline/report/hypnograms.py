@@ -20,6 +20,8 @@ WIDTH, LEFT, RIGHT = 1000.0, 84.0, 8.0
 ROW, GAP, DENSITY = 11.0, 26.0, 54.0
 #: Least width of a bout, and the grid that its ends are put on, so that a day has no more of them than an hour.
 HAIR, STEP = 0.8, 0.5
+#: Most times on the axis: ``24:00:00`` is 55 wide, and the last one stands left of its mark.
+N_TICKS = 9
 #: Columns that probabilities are averaged over.
 N_COLUMNS = 480
 
@@ -73,9 +75,9 @@ def hypnograms(
     if events_s:
         parts += _events(events_s, across, top)
         top += 18.0
-    for value, word in time_ticks(start_s, stop_s):
+    for value, word in time_ticks(start_s, stop_s, N_TICKS):
         at = float(across(value))
-        anchor = "start" if at < LEFT + 9 else "end" if at > WIDTH - RIGHT - 20 else "middle"
+        anchor = "start" if at < LEFT + 9 else "end" if at > WIDTH - RIGHT - 30 else "middle"
         parts.append(el("text", word, x=f"{at:.1f}", y=top + 14, text_anchor=anchor))
         parts.append(el("path", d=f"M{at:.1f} {top:.1f}v4", style=f"stroke:{MUTED}"))
     parts.append(el("path", d=f"M{LEFT} {top:.1f}H{WIDTH - RIGHT}", style=f"stroke:{MUTED}"))

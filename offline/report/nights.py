@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from offline.measures.epochs import kappa
 from offline.report.html import NOTHING, Html, duration, el, join, number
 from offline.report.hypnograms import Track, hypnograms, state_legend, unknown_text
 from offline.report.page import folded
 from offline.scored import NO_OUTPUT, Codes, Scored
-from streamscore.metrics import accuracy, cohen_kappa, confusion_matrix
+from streamscore.metrics import accuracy, confusion_matrix
 
 #: Recordings that are shown at once; the others are a click away.
 N_OPEN = 3
@@ -65,7 +66,7 @@ def _night(group: Sequence[Scored], main: Mapping[str, Any], labels: tuple[str, 
     counts = confusion_matrix(own.truth, own.codes, len(labels))
     words = (
         f"{own.n_labelled:,} labelled epochs of {duration(own.epoch_s)}; accuracy {number(accuracy(counts))}, "
-        f"κ {number(cohen_kappa(counts))}. {unknown_text(_reasons(own), own.epoch_s)}"
+        f"κ {number(kappa(counts))}. {unknown_text(_reasons(own), own.epoch_s)}"
     )
     return el(
         "figure",

@@ -99,7 +99,8 @@ class MvgCnn(ScoringModel):
         They are ``(batch, n_channels, window)`` and ``(batch, n_channels, window, window)`` of bool.
         """
         samples = self.head.weight.new_zeros(batch_size, self.n_channels, self.config.window_frames)
-        return samples, visibility_graph(samples)
+        graph = visibility_graph(samples[:1, :1])  # that of zeros is the same everywhere
+        return samples, graph.expand(batch_size, self.n_channels, -1, -1).clone()
 
     def classify(self, images: Tensor) -> Tensor:
         """Map adjacencies ``(n, n_channels, window, window)`` of 0 and 1 to logits ``(n, n_classes)``."""

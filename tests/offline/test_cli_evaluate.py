@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +138,7 @@ def test_recordings_that_are_left_out_are_counted_and_named(data: Path, bundle: 
     (one,) = told["left_out"]
     assert (one["subject"], one["session"]) == ("m1", "m1_day")
     assert "m1_day.npz" in one["reason"]
-    _, _, end = shown.partition("1 recordings were left out")
+    _, _, end = shown.partition("recordings left out: 1")
     assert "m1_day.npz" in end
     assert "ahead on m2 of" in shown
 
@@ -168,6 +171,18 @@ def test_subjects_that_were_trained_on_must_be_allowed(data: Path, bundle: Path,
     assert read_evaluation(tmp_path)["in_sample"] is True
 
 
+def test_other_hours_of_an_animal_that_was_learnt_from_are_marked(data: Path, tmp_path: Path) -> None:
+    taught = {"subjects": {"train": ["m4@0-0.1h"], "validation": []}}
+    path = tmp_path / "taught.safetensors"
+    fields = {"name": "taught", "model": "roi_rnn", "model_args": ARGUMENTS, "preprocess": ({"kind": "log"},)}
+    more = {"vocabulary": "MOUSE3", "sfreq": SFREQ, "channels": ("delta", "theta", "emg"), "hop_s": None}
+    save_bundle(path, Spec(**fields, **more, provenance=taught), build(Config(**ARGUMENTS)))
+    shown = run(path, "-d", data, "--subjects", "m1,m4@0.1-h", "--draws", 10, "-o", tmp_path / "out")
+    told = read_evaluation(tmp_path / "out")
+    assert (told["in_sample"], told["known_animals"]) == (False, ["m4@0.1-h"])
+    assert "OF ANIMALS IT LEARNT FROM, at other hours (m4@0.1-h)" in shown
+
+
 def test_hours_of_one_animal_beside_a_baseline_of_others(data: Path, bundle: Path, tmp_path: Path) -> None:
     common = (bundle, "-d", data, "-o", tmp_path, "--draws", 10, "--baseline", "logistic")
     run(*common, "--subjects", "m1@0.1-h", "--baseline-subjects", "m1@0-0.1h")
@@ -189,6 +204,8 @@ def test_hours_of_one_animal_beside_a_baseline_of_others(data: Path, bundle: Pat
         (("--cluster", "auto"), "say which with --folds"),
         (("--folds", "3", "--subjects", "m1"), "folds say who is tested"),
         (("--channel", "delta"), "write INPUT=LABEL"),
+        (("--folds", "3", "--set", "nonsense"), "--set 'nonsense': write FIELD=VALUE"),
+        (("--folds", "3", "--sweep", "=1,2"), "--sweep '=1,2': write FIELD=VALUE"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
@@ -196,6 +213,21 @@ def test_options_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         run(bundle, "-d", data, *arguments)
+
+
+def test_folds_without_the_training_extra_and_wrong_options_are_told_before_anything_heavy(data: Path) -> None:
+    hide = "import sys; sys.modules.update(dict.fromkeys(('lightning', 'torch', 'offline')))"
+    ask = (
+        "import typer; from streamscore import cli_evaluate as c; a = typer.Typer(); a.command()(c.evaluate); a()"
+    )
+    told = {}
+    for more in ((), ("--set", "nonsense")):
+        command = [sys.executable, "-c", f"{hide}; {ask}", "tinysleepnet", "-d", str(data), "--folds", "2", *more]
+        told[more] = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "400"}
+        ).stderr
+    assert 'this command needs lightning: pip install "streamscore[train]"' in told[()]
+    assert "--set 'nonsense': write FIELD=VALUE" in told["--set", "nonsense"]
 
 
 def test_errors_of_a_bundle_and_of_a_policy_come_before_scoring(data: Path, bundle: Path, tmp_path: Path) -> None:

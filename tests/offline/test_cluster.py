@@ -61,6 +61,17 @@ def test_other_arguments_are_refused_before_anything_runs(tmp_path: Path, told: 
         map_jobs(threads, {"fold-2": {"seed": 1}}, tmp_path, console=told)
 
 
+def test_jobs_that_fail_alike_have_the_exit_code_of_their_cause(tmp_path: Path, told: Console) -> None:
+    unreadable = {"seed": 0, "end": "refused"}
+    for ends, code in (
+        ({"a": unreadable, "b": unreadable}, 4),
+        ({"a": unreadable, "c": {"end": "mistaken", "seed": 0}}, 1),
+    ):
+        with pytest.raises(StreamscoreError, match="2 of 2 jobs failed") as raised:
+            map_jobs(descend, ends, tmp_path, console=told)
+        assert raised.value.exit_code == code
+
+
 def test_failures_are_told_at_the_end(tmp_path: Path, told: Console) -> None:
     jobs = {
         "a": {"seed": 0, "end": "refused"},
@@ -185,6 +196,7 @@ def test_a_cluster_of_two_workers_ends_as_one_process_does(
     assert str(raised.value).startswith("2 of 6 jobs failed:\n")
     assert "lost: its worker was killed (attempt 2 of 2); see " in str(raised.value)
     assert "refused: night3.edf: truncated" in str(raised.value)
+    assert raised.value.exit_code == 1  # of several causes
 
     # What is done is read back without a cluster, and is what one process alone gave.
     good = {name: arguments for name, arguments in jobs.items() if name not in ("lost", "refused")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,9 @@ def test_another_way_of_testing_needs_no_training(toy: Path, done: Path) -> None
 
 def test_another_recipe_is_refused_in_the_same_folder(toy: Path, done: Path) -> None:
     before = modified_ns(done, "**/*")
-    with pytest.raises(ConfigError, match="begun with other arguments: recipe was"):
+    with pytest.raises(
+        ConfigError, match=r"begun with other arguments: recipe\.stages\.0\.passes was 2, is 3; choose"
+    ):
         cross_validate(toy, done, change={"stages.0.passes": 3})
     assert modified_ns(done, "**/*") == before
 
@@ -171,6 +174,32 @@ def test_a_fold_that_cannot_be_trained_is_told_and_the_others_are_done(tmp_path:
     with pytest.raises(StreamscoreError, match=r"1 of 1 jobs failed:\n  tests/.*/00: .*one state alone"):
         crossval_command(recipe=str(toy / "toy.yaml"), data=data, folds=split, out=tmp_path / "out")
     assert not list((tmp_path / "out").glob("**/bundle.safetensors"))
+
+
+def test_recordings_that_cannot_be_used_are_told_before_a_fold_is_trained(tmp_path: Path, toy: Path) -> None:
+    data = shutil.copytree(toy / "data", tmp_path / "data")
+    (data / "m1.npz").write_bytes(b"PK\3\4 and no more")
+    labels = data / "m2.labels.csv"
+    labels.write_text(labels.read_text() + "0,4,dreaming\n")
+    message = r"(?s)2 of 3 recordings cannot be used, so no fold is trained.*m1\.npz.*m2\.labels\.csv.*dreaming"
+    with pytest.raises(RecordingError, match=message) as raised:
+        crossval_command(recipe=str(toy / "toy.yaml"), data=data, folds="loo", out=tmp_path / "out")
+    assert raised.value.exit_code == 4
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ({"bundle.sfreq": 64.0}, "m0.npz: has 32 Hz, but the recipe takes 64"),
+        ({"bundle.channels": ["C3"]}, "channel 'C3'"),
+    ],
+)
+def test_recordings_that_the_recipe_does_not_take_are_told_first(
+    tmp_path: Path, toy: Path, field: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(RecordingError, match=told):
+        cross_validate(toy, tmp_path / "out", change=field)
 
 
 def recipes(toy: Path, *fields: dict[str, Any]) -> list[Recipe]:

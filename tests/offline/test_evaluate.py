@@ -204,7 +204,7 @@ def test_subjects_that_were_trained_on_are_refused(trained: dict[str, Any]) -> N
 def test_other_hours_of_an_animal_that_was_learnt_from_are_named() -> None:
     trained = {"train": ["m0@0-13.5h"], "validation": ["m0@13.5-16h"]}
     bundle = level_bundle(provenance={"subjects": trained})
-    message = r"trained on m0@0-13\.5h, m0@13\.5-16h: figures on m0 say .*other hours of these, as --subjects m0@16-h\)"
+    message = r"m0@0-13\.5h, m0@13\.5-16h: figures on m0 say .*other hours of these, as --subjects m0@16-h\)"
     with pytest.raises(BundleError, match=message):
         refuse_training_subjects(bundle, [Span("m0")])
     assert refuse_training_subjects(bundle, [Span("m0", 16.0)]) == (False, ())

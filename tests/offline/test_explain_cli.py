@@ -58,6 +58,8 @@ def test_a_method_writes_arrays_figures_and_a_picture(
     assert len(told["bundle"]["sha256"]) == 64
     assert told["seconds"] == 20.0
     assert told["run"]["git_commit"]
+    assert told["run"]["command"].startswith("streamscore ")  # as it was typed, and the method not twice
+    assert told["marks"] == []
     with np.load(out / f"{method}.npz", allow_pickle=False) as arrays:
         assert arrays["truth"].tolist() == [0, 1, 2, 0, 1]
 

@@ -147,6 +147,8 @@ def test_what_is_undefined_is_null_and_never_0() -> None:
     pooled = told["pooled"]
     assert pooled["accuracy"]["value"] == 1.0
     assert pooled["kappa"]["value"] is None  # one class: chance agrees on everything
+    pooled = figures([scored([0] * 20, [0] * 15 + [1] * 5)], n_draws=0)["pooled"]
+    assert pooled["kappa"]["value"] is None  # and one true class: every scorer would have 0
     rem = pooled["classes"]["REM"]
     assert [rem[name]["value"] for name in ("precision", "recall", "f1", "auc")] == [None] * 4
     assert pooled["onsets"]["REM"]["median_s"]["value"] is None

@@ -141,11 +141,11 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "utime": {
         **_WINDOW,
-        "bundle.model_args.n_filters": 4,
+        "bundle.model_args.n_filters": 8,
         "bundle.model_args.pools": (4, 4, 2, 2),
         "stages.0.examples.batch": 4,
-        "stages.0.optimizer.lr": 0.01,
-        "stages.0.passes": 5,
+        "stages.0.optimizer.lr": 0.005,
+        "stages.0.passes": 12,
     },
     "baek-vgg16": {**_VGG, "bundle.model_args.n_hidden": 16},
     "baek-convlstm": _VGG,
@@ -245,7 +245,7 @@ def test_smote_fills_rare_states_with_what_lies_between_their_own() -> None:
 
 
 def test_finetuning_makes_a_network_familiar_with_another_animal(mice: Dataset, tmp_path: Path) -> None:
-    adam = {"kind": "adam", "lr": 0.003, "clip_norm": 5.0}
+    adam = {"kind": "adam", "lr": 0.01, "clip_norm": 5.0}
     base = load_bundle(
         train(toy_recipe(passes=6, optimizer=adam), mice, SPLIT, tmp_path / "base", machine=CPU, quiet=True)
     )
@@ -255,7 +255,7 @@ def test_finetuning_makes_a_network_familiar_with_another_animal(mice: Dataset, 
     np.savez(path, **{**arrays, "data": 0.1 * arrays["data"]})  # a worse electrode
     other = open_dataset(path.parent)
     split = Split(("m0@0-0.15h",), ("m0@0.15-0.2h",), (), final=True)
-    recipe = load_recipe("finetune", {"stages.0.optimizer.lr": 0.003})
+    recipe = load_recipe("finetune", {"stages.0.optimizer.lr": 0.01, "stages.0.passes": 30})
     tuned = load_bundle(train(recipe, other, split, tmp_path / "tuned", machine=CPU, start=base, quiet=True))
     recording = other.read(other.entries[0])
     rest = slice(round(0.2 * 3600 / EPOCH_S), len(recording.states))

@@ -105,6 +105,7 @@ def test_every_picture_says_what_it_shows_and_how_to_read_it(page: Parsed) -> No
         ({"dataset": {"kind": "plain", "simulated": True}}, "SIMULATED: the recordings"),
         ({"in_sample": True, "in_sample_subjects": ["m1"]}, "IN SAMPLE: the network was trained on m1 that"),
         ({"in_sample": None}, "PERHAPS IN SAMPLE"),
+        ({"known_animals": ["m1@16-24h"]}, "SAME ANIMAL: m1@16-24h is of animals that the network was trained on"),
         ({"bundle": {"name": "x", "card": "**Trained on SIMULATED movies only.**"}}, "SIMULATED data alone"),
     ],
 )
@@ -115,6 +116,31 @@ def test_what_must_not_be_overlooked_is_a_badge(
     scores = nights_of(0.0, 0.1)
     write_evaluation(tmp_path, scores, about(**changes), results=results_of(scores, n_draws=0))
     assert any(words in warning for warning in evaluation_page(tmp_path).warnings)
+
+
+def test_recordings_that_were_left_out_are_listed_with_their_reason(tmp_path: Path) -> None:
+    scores = nights_of(0.0, 0.1)
+    left_out = [{"subject": "m9", "session": "m9_day", "reason": "m9_day.npz: truncated; copy it again"}]
+    write_evaluation(tmp_path, scores, about(left_out=left_out), results=results_of(scores, n_draws=0))
+    text = Parsed(evaluation_page(tmp_path).html()).text
+    assert "1 recording was left out, and no figure knows of them: m9_day." in text
+    assert "m9|m9_day|m9_day.npz: truncated; copy it again|" in text
+
+
+def test_spans_are_not_told_as_subjects(tmp_path: Path) -> None:
+    scores = [scored(night(k), subject=f"m1@{k}-{k + 1}h", session=f"m1_day@{k}-{k + 1}h") for k in range(2)]
+    write_evaluation(tmp_path, scores, about(), results=results_of(scores, n_draws=5))
+    page = evaluation_page(tmp_path)
+    lead = page.lead
+    assert any("not with other animals (2 spans of hours redrawn" in note for note in page.notes)
+    assert "scored 2 spans of hours of 1 subject (m1@0-1h, m1@1-2h) of" in lead
+
+
+def test_the_delay_in_the_headline_says_how_many_changes_were_never_told(tmp_path: Path) -> None:
+    truth = np.repeat([0, 1, 0, 2], 10)
+    scores = [scored(truth, np.where(truth == 2, 0, truth))]  # REM is never told: one change of three
+    write_evaluation(tmp_path, scores, about(), results=results_of(scores, n_draws=0))
+    assert any("33.3 % never were" in words for _, words in evaluation_page(tmp_path).cards)
 
 
 def test_a_data_set_tells_that_it_was_simulated(tmp_path: Path) -> None:

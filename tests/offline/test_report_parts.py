@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -140,3 +141,15 @@ def test_probabilities_fill_the_height_and_what_is_unknown_is_left_empty() -> No
     (nrem,) = re.findall(rf'd="([^"]*)" style="fill:{COLOURS["NREM"]}"', svg)
     middle = float(re.match(r"M[\d.]+ [\d.]+V([\d.]+)", nrem)[1])  # type: ignore[index]
     assert (floor - middle) / (floor - top) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("hours", [1, 6.85, 12, 23.9, 24, 48])
+def test_times_below_a_hypnogram_do_not_overlap(hours: float) -> None:
+    stop_s = np.array([3600.0 * hours])
+    drawn = hypnograms("a day", ("Wake",), [Track("true", np.zeros(1), stop_s, np.zeros(1, np.int8))])
+    words = re.findall(r'<text x="([0-9.]+)" y="[0-9.]+" text-anchor="(\w+)">([0-9:]+)<', drawn)
+    assert len(words) > 2
+    width = {"start": (0.0, 1.0), "middle": (0.5, 0.5), "end": (1.0, 0.0)}
+    places = [(float(x), 7.0 * len(word), *width[anchor]) for x, anchor, word in words]
+    for (x, size, _, right), (next_x, next_size, left, _) in pairwise(places):
+        assert x + right * size < next_x - left * next_size

@@ -102,6 +102,15 @@ def test_one_class_and_short_signals_are_told(tmp_path: Path) -> None:
     assert finding.is_usable
 
 
+def test_labels_that_end_long_before_the_signal_are_told(tmp_path: Path) -> None:
+    write_npz(tmp_path / "m1.npz", 36 * 4)
+    write_table(tmp_path / "m1.labels.csv", epochs(["Wake", "NREM", "REM"] * 3, 4))
+    (finding,), _ = checked(tmp_path)
+    assert finding.unlabelled == 27
+    assert "27 of 36 epochs have no label, 27 of them behind the end of the labels" in texts(finding)
+    assert finding.is_usable
+
+
 def test_labels_that_all_lie_in_gaps_are_an_error(tmp_path: Path) -> None:
     path = add(tmp_path, "m1", ["?", "REM", "?", "?"])
     stamps_s = np.arange(120) / 10

@@ -52,7 +52,8 @@ def test_digits_are_stages_behind_sleep_stage_only() -> None:
 
 def test_an_unknown_word_is_told_with_its_line_and_the_choices() -> None:
     with pytest.raises(
-        RecordingError, match=r"n\.csv: not a state: line 3: 'N2x'.*W, N1, N2, N3, REM.*--label N2x="
+        RecordingError,
+        match=r"n\.csv: not a state: line 3: 'N2x'.*W, N1, N2, N3, REM.*t\.json: \"states\": ..N2x.*--label N2x=",
     ):
         coded(bouts("N1", "N2x", "N2x"), Naming(), "n.csv")
 
@@ -142,7 +143,7 @@ def test_annotations_without_a_state_tell_what_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("second", [Bout(30, 30, "N2", 3), Bout(0, 45, "N2", 3), Bout(0, 30, "W", 3)])
 def test_bouts_that_overlap_are_refused_with_both_lines(second: Bout) -> None:
     first = Bout(0, 45, "W", 2)
-    message = r"f\.csv: two bouts overlap.*line [23]: '(W|N2)' from 0 s.*line [23]: .*; correct or remove one"
+    message = r"f\.csv: two bouts overlap.*line [23]: '(W|N2)' from 0 to .*line [23]: .*; correct or remove one"
     with pytest.raises(RecordingError, match=message):
         on_grid([first, second], Naming(AASM5), "f.csv")
     with pytest.raises(RecordingError, match=r"f\.csv: two bouts overlap.*line 2: 'run' .*line 3: 'rest'"):

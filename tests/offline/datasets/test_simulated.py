@@ -128,7 +128,7 @@ def test_what_cannot_be_simulated_is_told(tmp_path: Path, kind: str, plan: Plan)
 
 
 def test_a_full_disk_is_told_and_leaves_no_half_recording(tmp_path: Path) -> None:
-    with small_disk(20_000), pytest.raises(RecordError, match=r"sim00003\.npz: cannot be written .*make room"):
+    with small_disk(20_000), pytest.raises(RecordError, match=r"sim00003\.npz: cannot be written.*make room"):
         list(simulate("mouse", tmp_path, SMALL["mouse"]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.txt", "dataset.json"]
 
