@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,6 @@ from offline.spans import SpanDataset
 from offline.windows import whole_epochs
 from streamscore.bundle import Bundle
 from streamscore.errors import ConfigError, RecordingError
-from streamscore.labels import UNKNOWN_CODE
 from streamscore.movies.base import Movie
 from streamscore.recordings.base import Recording
 from streamscore.sources.base import select_channels
@@ -159,23 +157,11 @@ class Baseline:
         probs = np.full(beside.probs.shape, np.nan, np.float32)
         probs[whole] = 0.0
         probs[np.ix_(whole, self._model.classes_)] = self._model.predict_proba(values[whole])
-        codes = np.full(len(values), UNKNOWN_CODE, np.int8)
-        codes[whole] = probs[whole].argmax(axis=1)
-        return replace(
-            beside,
-            kind="baseline",
-            lag_s=0.0,
-            codes=codes,
-            probs=probs,
+        return beside.answered_by(
+            probs,
             compute_s=time.perf_counter() - begun_s,
             reasons=(_NOT_WHOLE, _NOT_BESIDE),
             reason=reason,
-            outputs_s=np.zeros(0),
-            stops_s=np.zeros(0),
-            output_codes=np.zeros(0, np.int8),
-            target=(),
-            actions_s=np.zeros((0, 2)),
-            hop_s=beside.epoch_s,
         )
 
     def _describe(self, recording: Recording | Movie, t0_s: float, epoch_s: float, n: int) -> Floats:

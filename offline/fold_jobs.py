@@ -16,7 +16,8 @@ from offline.folds import Split
 from offline.recipe import Recipe
 from offline.scored import Scored, safe_name, write_all
 from offline.spectra import spectra_of
-from offline.train import Machine, open_for, train
+from offline.stages import Machine
+from offline.train import open_for, train
 from streamscore.bundle import load_bundle
 from streamscore.movies.base import Movie
 from streamscore.recordings.base import Recording

@@ -102,19 +102,7 @@ def boosted(recording: Recording, learnt: Codes, beside: Scored, context: Contex
     booster.fit(features(part, context)[use - first], learnt[use])
     probs = np.zeros(beside.probs.shape, np.float32)
     probs[:, booster.classes_] = booster.predict_proba(features(recording, context))
-    return replace(
-        beside,
-        kind="baseline",
-        lag_s=context.n_ahead * beside.epoch_s,
-        codes=probs.argmax(axis=1).astype(np.int8),
-        probs=probs,
-        reasons=(),
-        reason=np.zeros(0, np.int8),
-        outputs_s=np.zeros(0),
-        stops_s=np.zeros(0),
-        output_codes=np.zeros(0, np.int8),
-        compute_s=0.0,
-    )
+    return beside.answered_by(probs, lag_s=context.n_ahead * beside.epoch_s)
 
 
 def row_of(name: str, one: Scored, against: Scored, n_draws: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,6 +146,43 @@ class Scored:
         """Name of its file in an evaluation folder, ``<session>@<look-ahead>.npz``."""
         at = "baseline" if self.kind == "baseline" else f"{self.lag_s:g}"
         return f"{safe_name(self.subject, self.session)}@{at}.npz"
+
+    def answered_by(
+        self,
+        probs: npt.NDArray[np.float32],
+        *,
+        lag_s: float = 0.0,
+        compute_s: float = 0.0,
+        reasons: tuple[str, ...] = (),
+        reason: Codes | None = None,
+    ) -> Scored:
+        """Return what another learner says of the same epochs, as kind ``"baseline"``, without outputs in between.
+
+        Parameters
+        ----------
+        probs
+            ``(n, n_labels)``, rows of NaN where it says nothing.
+        lag_s, compute_s, reasons, reason
+            As of the class; without `reason` the first of `reasons` holds wherever nothing is said.
+        """
+        known = np.isfinite(probs).all(axis=1)
+        codes = np.full(len(probs), UNKNOWN_CODE, np.int8)
+        codes[known] = probs[known].argmax(axis=1)
+        if reason is None:
+            reason = np.where(known, -1, 0).astype(np.int8) if reasons else np.zeros(0, np.int8)
+        return replace(
+            self,
+            kind="baseline",
+            lag_s=lag_s,
+            codes=codes,
+            probs=probs,
+            compute_s=compute_s,
+            reasons=reasons,
+            reason=reason,
+            outputs_s=np.zeros(0),
+            stops_s=np.zeros(0),
+            output_codes=np.zeros(0, np.int8),
+        )
 
     def write(self, path: Path) -> None:
         """Write it as ``.npz``; a file of that name is replaced at once or not at all.

@@ -23,7 +23,8 @@ from offline.atomic import replacing
 from offline.datasets.base import Dataset
 from offline.datasets.simulated import Plan
 from offline.recipe import Recipe, load_recipe
-from offline.train import Machine, train
+from offline.stages import Machine
+from offline.train import train
 from offline.trials import TRIALS, Trial, folder_of, open_trial
 from streamscore.errors import ConfigError
 from streamscore.labels import UNKNOWN_CODE

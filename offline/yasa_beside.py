@@ -22,7 +22,7 @@ from offline.yasa_table import yasa_offline
 from streamscore.bundle import open_bundle
 from streamscore.errors import RecordingError
 from streamscore.features.yasa_features import EPOCH_S
-from streamscore.labels import AASM5, UNKNOWN_CODE
+from streamscore.labels import AASM5
 from streamscore.recordings.base import Recording
 
 
@@ -95,22 +95,4 @@ def live(recording: Recording, subject: str, session: str, lag_epochs: int) -> S
 
 def said(beside: Scored, probs: np.ndarray[tuple[int, ...], np.dtype[np.float32]], compute_s: float) -> Scored:
     """Return `beside` with other probabilities ``(n, n_labels)``, rows of NaN where unknown, and no lag."""
-    known = np.isfinite(probs).all(axis=1)
-    codes = np.full(len(probs), UNKNOWN_CODE, np.int8)
-    codes[known] = probs[known].argmax(axis=1)
-    return replace(
-        beside,
-        kind="baseline",
-        lag_s=0.0,
-        codes=codes,
-        probs=probs,
-        compute_s=compute_s,
-        reasons=("samples of the epoch are missing",),
-        reason=np.where(known, -1, 0).astype(np.int8),
-        outputs_s=np.zeros(0),
-        stops_s=np.zeros(0),
-        output_codes=np.zeros(0, np.int8),
-        target=(),
-        actions_s=np.zeros((0, 2)),
-        hop_s=beside.epoch_s,
-    )
+    return beside.answered_by(probs, compute_s=compute_s, reasons=("samples of the epoch are missing",))

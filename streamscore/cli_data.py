@@ -227,23 +227,28 @@ def _as_json(dataset: Dataset, findings: Sequence[Finding], problems: Sequence[P
 
 def _show(dataset: Dataset, findings: Sequence[Finding], problems: Sequence[Problem]) -> None:
     mark = " SIMULATED" if dataset.is_simulated else ""
-    table = Table(
-        *("subject", "session", "channels", "rate", "hours", "epochs", "no label", "gaps", "in gaps"),
-        title=f"{dataset.folder}: {dataset.kind}{mark}",
-    )
+    rows = []
     for finding in findings:
         states = " ".join(f"{state} {count}" for state, count in finding.states)
-        table.add_row(
-            finding.subject,
-            finding.session,
-            _shortly(finding.channels),
-            f"{finding.sfreq:g} Hz" if finding.sfreq else "",
-            f"{finding.hours:.2f}" if finding.hours else "",
-            f"{states} ({finding.epoch_s:.3g} s)" if states else "[red]unusable[/red]",
-            str(finding.unlabelled or ""),
-            f"{finding.gaps} ({finding.gap_s:.0f} s)" if finding.gaps else "",
-            str(finding.in_gaps or ""),
-        )
+        cells = {
+            "subject": finding.subject,
+            "session": finding.session if finding.session != finding.subject else "",
+            "channels": _shortly(finding.channels),
+            "rate": f"{finding.sfreq:g} Hz" if finding.sfreq else "",
+            "hours": f"{finding.hours:.2f}" if finding.hours else "",
+            "epochs": f"{states} ({finding.epoch_s:.3g} s)" if states else "[red]unusable[/red]",
+            "no label": str(finding.unlabelled or ""),
+            "gaps": f"{finding.gaps} ({finding.gap_s:.0f} s)" if finding.gaps else "",
+            "in gaps": str(finding.in_gaps or ""),
+        }
+        rows.append(cells)
+    # What is empty in all rows takes no room: a terminal of 80 columns is to show the rest.
+    names = [name for name in (rows[0] if rows else {}) if any(cells[name] for cells in rows)]
+    table = Table(title=f"{dataset.folder}: {dataset.kind}{mark}")
+    for name in names:
+        table.add_column(name, no_wrap=name in ("subject", "rate", "hours"))
+    for cells in rows:
+        table.add_row(*(cells[name] for name in names))
     out.print(table)
     hours = sum(finding.hours for finding in findings)
     out.print(f"{len(dataset.subjects)} subjects, {len(findings)} recordings, {hours:.1f} h")

@@ -95,7 +95,8 @@ def train(
     import torch  # what is misspelt is told before this takes its seconds
 
     from offline.folds import Split, train_all
-    from offline.train import Machine, open_for
+    from offline.stages import Machine
+    from offline.train import open_for
     from offline.train import train as run
     from streamscore.bundle import load_bundle
 

@@ -20,7 +20,8 @@ import typer
 
 from offline.provenance import provenance
 from offline.recipe import Recipe, load_recipe
-from offline.train import Machine, train
+from offline.stages import Machine
+from offline.train import train
 from offline.trials import TRIALS, folder_of, open_trial
 from streamscore.errors import ConfigError
 

@@ -18,7 +18,8 @@ from offline.explain.cut_out import MaskArray, area_under, retrained
 from offline.explain.result import Explained
 from offline.folds import make_folds
 from offline.recipe import load_recipe
-from offline.train import Machine, open_for, train
+from offline.stages import Machine
+from offline.train import open_for, train
 from streamscore import plugins
 from streamscore.arrays import pack
 from streamscore.bundle import load_bundle

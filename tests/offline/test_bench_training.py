@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from offline.datasets.simulated import Plan
-from offline.train import Machine
+from offline.stages import Machine
 from offline.trials import TRIALS
 from streamscore.errors import ConfigError
 from tools import bench_training as bench

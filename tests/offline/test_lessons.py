@@ -19,7 +19,7 @@ from offline.lessons import Stream, make_lesson, past_steps
 from offline.pictures import draw
 from offline.recipe import Optimizer, Stage
 from offline.sequences import Sequences
-from offline.train import _shared
+from offline.stages import _shared
 from streamscore import plugins
 from streamscore.bundle import Spec
 from streamscore.errors import ConfigError

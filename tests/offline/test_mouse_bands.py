@@ -19,7 +19,8 @@ from offline.folds import Split
 from offline.mouse_bands import CONTEXTS, Context, boosted, features
 from offline.recipe import load_recipe
 from offline.scored import write_all
-from offline.train import Machine, train
+from offline.stages import Machine
+from offline.train import train
 from streamscore.bundle import find_bundle, load_bundle
 from streamscore.errors import ConfigError
 from streamscore.metrics import compare

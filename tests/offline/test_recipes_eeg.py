@@ -21,7 +21,8 @@ from offline.folds import PUBLISHED, Split
 from offline.recipe import Recipe, load_recipe, parse_override
 from offline.sequences import Sequences
 from offline.smote import with_synthetic
-from offline.train import Machine, train
+from offline.stages import Machine
+from offline.train import train
 from offline.trials import TRIALS
 from offline.try_recipes import command
 from streamscore import plugins

@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from offline.datasets.base import Dataset, load, open_dataset
 from offline.folds import PUBLISHED, Split
 from offline.recipe import Recipe, load_recipe, parse_override
-from offline.train import Machine, train
+from offline.stages import Machine
+from offline.train import train
 from offline.trials import TRIALS
 from offline.try_recipes import command
 from streamscore import plugins

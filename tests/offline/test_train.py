@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,11 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from offline import stages
 from offline import train as train_module
 from offline.datasets.base import Dataset, open_dataset
 from offline.evaluate import training_subjects
 from offline.folds import Split
-from offline.train import Machine, train
+from offline.stages import Machine
+from offline.train import train
 from streamscore.bundle import load_bundle
 from streamscore.errors import BundleMismatchError, ConfigError, RecordError, StreamscoreError
 from streamscore.models.base import ScoringModel
@@ -110,6 +113,49 @@ train(RESTLESS, open_dataset(Path({str(toys.folder)!r})), SPLIT, Path({str(out)!
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
+
+
+def test_processes_that_prepare_batches_change_nothing(toys: Dataset, tmp_path: Path) -> None:
+    found = []
+    for workers in (0, 2):
+        out = tmp_path / f"run{workers}"
+        recipe = RESTLESS.model_copy(update={"stages": (RESTLESS.stages[0].model_copy(update={"passes": 1}),)})
+        train(recipe, toys, SPLIT, out, machine=Machine("cpu", workers=workers), quiet=True)
+        found.append(load_file(out / "checkpoints/train/weights.safetensors"))
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+def test_two_devices_share_each_batch(toys: Dataset, tmp_path: Path) -> None:
+    """Two processes side by side, as two GPUs would be, give the weights of one."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"""
+import sys
+from pathlib import Path
+import torch
+from offline.datasets.base import open_dataset
+from offline.stages import Machine
+from offline.train import train
+from tests.offline.test_train import SPLIT
+from tests.offline.toys import toy_recipe
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    examples = {{"kind": "windows", "steps": 10, "stride": 0, "per_pass": 16, "batch": 8}}
+    n = int(sys.argv[1])
+    machine = Machine("cpu", devices=n, strategy="ddp" if n > 1 else "auto")
+    toys = open_dataset(Path({str(toys.folder)!r}))
+    train(toy_recipe(passes=1, examples=examples), toys, SPLIT, Path(sys.argv[2]), machine=machine, quiet=True)
+"""
+    )
+    root = Path(__file__).parents[2]
+    surroundings = {**os.environ, "PYTHONPATH": str(root), "MASTER_ADDR": "127.0.0.1"}
+    found = []
+    for n in ("1", "2"):
+        command = [sys.executable, str(program), n, str(tmp_path / n)]
+        subprocess.run(command, cwd=root, env=surroundings, check=True, timeout=120, capture_output=True)
+        found.append(load_file(tmp_path / n / "checkpoints/train/weights.safetensors"))
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], atol=1e-4, rtol=1e-4)
 
 
 def test_ctrl_c_ends_it_and_works_again_afterwards(
@@ -249,7 +295,7 @@ def test_frames_that_are_kept_are_read_again_when_their_labels_mean_something_el
     for states in ({"a": "Wake", "b": "NREM"}, {"a": "REM", "b": "Wake"}):
         dataset = open_dataset(data, "plain", vocabulary="MOUSE3", states=states, rate_hz=30.0, epoch_s=1.0)
         (found,) = train_module._read(
-            dataset, ["m1"], spec, train_module._model(spec, {}), tmp_path / "kept", True
+            dataset, ["m1"], spec, stages.build_network(spec, {}), tmp_path / "kept", True
         )
         seen.append(np.unique(found.y).tolist())
     assert seen == [[0, 1], [0, 2]]
@@ -295,7 +341,7 @@ def test_averaged_weights_are_the_result(toys: Dataset, tmp_path: Path, monkeypa
     def noting(model: ScoringModel, *_: object) -> None:
         begun.append(model.state_dict()["head.weight"].clone())
 
-    monkeypatch.setattr("offline.train._take_over", noting)
+    monkeypatch.setattr("offline.stages._take_over", noting)
     moved = {}
     for average in (0.0, 0.9999):
         optimizer = {"kind": "adam", "lr": 0.01, "average": average}

@@ -14,7 +14,8 @@ from offline.datasets.simulated import Plan, simulate
 from offline.folds import train_all
 from offline.recipe import load_recipe
 from offline.scored import Scored
-from offline.train import Machine, train
+from offline.stages import Machine
+from offline.train import train
 from offline.ucddb_pages import confusion_table, five_table, pair_table, shown, subject_table
 from offline.ucddb_results import TUNED_ON, beside_folds, kept, on_common_epochs, parse_night, questions, rows_of
 from streamscore.bundle import DEFAULT_BUNDLE, load_bundle, shipped_bundles
